@@ -1,0 +1,37 @@
+"""personaplug: one learned persona per user, in front of any frozen language model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> module. Resolved on first use, so that `import personaplug` never imports torch.
+_HOMES = {
+    "Behavior": "types",
+    "History": "types",
+    "Message": "types",
+    "Request": "types",
+    "Sampling": "types",
+    "PersonaplugError": "errors",
+    "Personalizer": "personalizer",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from personaplug.errors import PersonaplugError
+    from personaplug.personalizer import Personalizer
+    from personaplug.types import Behavior, History, Message, Request, Sampling
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's home on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'personaplug' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"personaplug.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

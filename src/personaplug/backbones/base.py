@@ -1,0 +1,72 @@
+"""What every frozen language model does. k: prefix tokens, d: the model's width, b: batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from personaplug.errors import MismatchError
+from personaplug.types import Completion, Needs, Prompt, Sampling, Scored
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Backbone(ABC):
+    """A frozen language model. Built as `Backbone(config, **parts)`.
+
+    Users may be mixed freely in one batch: each prompt gives what it gives alone.
+    """
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+    accepts: ClassVar[Needs]
+
+    key: str
+    """Identity of the weights: an artifact trained against another key is refused."""
+
+    @abstractmethod
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        """One answer a prompt, in order."""
+
+    @abstractmethod
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        """Pieces of the answer as they come; joined they equal `generate`'s text."""
+
+    @abstractmethod
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
+        """Sum of log-probabilities (nats) of each continuation after its prompt, without the end-of-turn token."""
+
+    def check(self, needs: Needs, what: str) -> None:
+        """Refuse a method whose prompts this backbone cannot take.
+
+        Raises:
+            MismatchError: names both and what is missing.
+        """
+        missing = needs & ~self.accepts
+        if missing:
+            raise MismatchError(
+                f"{what} needs {needs}, but backbone {self.key!r} accepts only {self.accepts}; "
+                "choose a backbone that runs in this process (causal, seq2seq) or a text method"
+            )
+
+
+class TrainableBackbone(Backbone):
+    """A backbone through which gradients flow to the prefix; its own weights never change."""
+
+    device: torch.device
+    """Where it runs; prefixes are moved there."""
+    width: int
+    """d."""
+    token_norm: float
+    """Mean L2 norm of the token embeddings: the scale that a soft token should have."""
+
+    @abstractmethod
+    def loss(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> torch.Tensor:
+        """Next-token negative log-likelihood of each target (with its end-of-turn token), mean over its tokens: [b]."""
+
+    @abstractmethod
+    def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:
+        """Number of tokens of each prompt with its target, prefix included: what batches are bucketed by."""

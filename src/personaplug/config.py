@@ -1,0 +1,131 @@
+"""Dataclass <-> TOML and `--set a.b=1`; unknown keys are errors and nothing is evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from personaplug.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config") -> T:
+    """A dataclass from plain data: unknown keys and wrong types are errors, strings are read as numbers where needed.
+
+    Raises:
+        ConfigError: naming the key, the value and the way out.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    _check_keys(cls, mapping, where)
+    try:
+        return TypeAdapter(cls).validate_python(dict(mapping))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(p) for p in first["loc"])
+        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from None
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Plain data (no None, tuples as lists) that `from_mapping` reads back to an equal dataclass."""
+    return typing.cast("dict[str, Any]", _plain(dataclasses.asdict(config)))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain data.
+
+    Raises:
+        ConfigError: no such file, or not TOML; names the file and the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
+
+
+def write_toml(path: Path, mapping: Mapping[str, Any]) -> None:
+    """Write plain data as TOML."""
+    import tomli_w
+
+    path.write_text(tomli_w.dumps(mapping), encoding="utf-8")
+
+
+def apply_sets(mapping: Mapping[str, Any], sets: Iterable[str]) -> dict[str, Any]:
+    """The mapping with each `a.b=value` applied; a value is read as TOML, else taken as a string.
+
+    >>> apply_sets({"plug": {"tokens": 1}}, ["plug.tokens=4", "task.name=lamp"])
+    {'plug': {'tokens': 4}, 'task': {'name': 'lamp'}}
+
+    Raises:
+        ConfigError: no `=`, an empty key, or a key below something that is not a table.
+    """
+    out = _copy(mapping)
+    for item in sets:
+        key, equals, raw = item.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError(f"--set {item!r}: expected KEY=VALUE, for example training.max_steps=100")
+        node = out
+        for part in parts[:-1]:
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {item!r}: {part!r} is a value, not a table")
+        node[parts[-1]] = _value(raw.strip())
+    return out
+
+
+def fill(template: str, values: Mapping[str, str], where: str) -> str:
+    """A template with `{name}` replaced by `values[name]`; nothing else is interpreted.
+
+    >>> fill("{input} => {output}", {"input": "a", "output": "b"}, "text")
+    'a => b'
+
+    Raises:
+        ConfigError: the template names a field that is not there.
+    """
+
+    def one(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise ConfigError(f"{where}: template {template!r} names {match[1]!r}; {did_you_mean(match[1], values)}")
+        return values[match[1]]
+
+    return _FIELD.sub(one, template)
+
+
+def _check_keys(cls: type[Any], mapping: Mapping[str, Any], where: str) -> None:
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls) if f.init}
+    for key, value in mapping.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(key, known)}")
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            _check_keys(typing.cast("type[Any]", hints[key]), value, f"{where}.{key}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _copy(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in mapping.items()}
+
+
+def _value(raw: str) -> Any:
+    try:
+        return tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        return raw

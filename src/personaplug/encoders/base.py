@@ -1,0 +1,46 @@
+"""What every encoder does: texts in, vectors out. e: the encoder's width."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+TextRole = Literal["query", "history"]
+Vectors = NDArray[np.float32]
+
+
+class Encoder(ABC):
+    """Encodes texts. Built as `Encoder(config, **parts)`; `Config` is a frozen dataclass of plain values."""
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]  # one line for `personaplug list encoders`
+    source: ClassVar[str]  # where the idea or the weights come from
+
+    key: str
+    """Identity of the vectors (model, revision, pooling): vectors of another key never mix with these."""
+    width: int
+    """e."""
+
+    @abstractmethod
+    def encode(
+        self, texts: Sequence[str], role: TextRole = "history", progress: Callable[[int], None] | None = None
+    ) -> Vectors:
+        """Vectors [n, e], float32, in the order of `texts`.
+
+        A text's vector depends on the text and the role alone, not on the batch it sits in (up to rounding).
+
+        Args:
+            texts: n texts; an empty text gets a finite vector.
+            role: some models prefix queries.
+            progress: called with the number of texts done since the last call.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class NoConfig:
+    """The configuration of a thing that has nothing to configure."""

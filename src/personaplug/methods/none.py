@@ -1,0 +1,22 @@
+"""No personalization: the messages as they are."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from personaplug.encoders.base import NoConfig
+from personaplug.methods.base import Method
+from personaplug.types import Profile, Prompt, Request
+
+
+class NoMethod(Method):
+    """The frozen model alone; what every other method is compared with."""
+
+    Config = NoConfig
+    summary = "the frozen model alone"
+    source = "–"
+
+    @override
+    def personalize(self, request: Request, profile: Profile) -> Prompt:
+        del profile
+        return Prompt(request.messages)

@@ -1,0 +1,140 @@
+"""The public face: a method, a backbone and a store become answers as each user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from personaplug.stores.base import Receipt, Store
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling, Weight
+
+if TYPE_CHECKING:
+    from personaplug.backbones.base import Backbone
+    from personaplug.methods.base import Method
+
+
+class Personalizer:
+    """Answers as each user with a frozen model.
+
+    Args:
+        method: what the model sees of a user, built for `backbone`.
+        store: where histories and prepared states are kept.
+        task: how requests are put into words and decoded; by default as they are.
+
+    Example:
+        >>> me = Personalizer.from_pretrained("runs/demo/plug", store="users.db")  # doctest: +SKIP
+        >>> me.observe(Behavior("ada", "1", "How are you?", "grand!! and you?"))  # doctest: +SKIP
+        >>> me.answer("ada", "What are you up to?")  # doctest: +SKIP
+    """
+
+    def __init__(self, method: Method, store: Store, task: TaskInfo | None = None) -> None:
+        self.method = method
+        self.backbone: Backbone = method.backbone
+        self.store = store
+        self.task = task or method.task or TaskInfo("chat", "text")
+
+    @classmethod
+    def from_pretrained(cls, artifact: str | Path, *, store: str | Path | Store, **parts: Any) -> Personalizer:
+        """Load a trained method with the backbone and encoder that it was trained against.
+
+        Args:
+            artifact: a folder written by `personaplug train`, or a hub repository.
+            store: a store, or the path or address of one; made if it is not there.
+            parts: `backbone` or `encoder`, if they are loaded already.
+
+        Raises:
+            ModelError: no artifact, or a model is missing.
+            MismatchError: a given part is not the one that it was trained against.
+        """
+        from personaplug.assembly import build_store, load
+
+        opened = store if isinstance(store, Store) else build_store({"name": "sql", "url": str(store)})
+        loaded = load(artifact, opened, **parts)
+        return cls(loaded.method, opened, loaded.info)
+
+    # -- what users do --------------------------------------------------------------------------------------------
+
+    def observe(self, *behaviors: Behavior) -> int:
+        """Add behaviours, durable when this returns and in effect for the next request; returns how many were new.
+
+        Raises:
+            ConflictError: an id is stored already with other content; nothing is added.
+        """
+        return self.store.add(behaviors)
+
+    def forget(self, user: str) -> Receipt:
+        """Erase a user: no byte of their text is left in the store's files.
+
+        Raises:
+            UnknownUserError: the store holds no such user.
+        """
+        return self.store.forget(user)
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def answer(self, user: str | None, text: str | Request, sampling: Sampling | None = None) -> str:
+        """The answer to `text` as `user`; None is the unknown user.
+
+        Raises:
+            UnknownUserError: the store holds no such user.
+        """
+        return self.answer_many([self._request(user, text)], sampling)[0].text
+
+    def answer_many(self, requests: Sequence[Request], sampling: Sampling | None = None) -> list[Completion]:
+        """Answers to requests of any users in one batch: each as if it came alone."""
+        return self.backbone.generate(self.prompts(requests), sampling or self.task.sampling)
+
+    def stream(self, user: str | None, text: str | Request, sampling: Sampling | None = None) -> Iterator[str]:
+        """Pieces of the answer as they come."""
+        [prompt] = self.prompts([self._request(user, text)])
+        return self.backbone.stream(prompt, sampling or self.task.sampling)
+
+    def explain(self, user: str, text: str | Request) -> list[Weight]:
+        """The behaviours that carried the persona for this request with their shares, heaviest first."""
+        return self.method.explain(self._request(user, text), self.profile(user))
+
+    def prompts(self, requests: Sequence[Request]) -> list[Prompt]:
+        """What the backbone is given for each request."""
+        profiles = {user: self.profile(user) for user in dict.fromkeys(r.user for r in requests)}
+        return self.method.personalize_many(requests, [profiles[r.user] for r in requests])
+
+    def _request(self, user: str | None, text: str | Request) -> Request:
+        return text if isinstance(text, Request) else self.task.request(user, text)
+
+    # -- prepared states ------------------------------------------------------------------------------------------
+
+    def profile(self, user: str | None) -> Profile:
+        """The user's history with the state prepared from it; prepared and stored now if it is missing or stale."""
+        if user is None:
+            return Profile(History(""))
+        history = self.store.history(user)
+        found = self.store.state(user, self.method.key)
+        if found and found[0] == history.version:
+            return Profile(history, found[1])
+        state = self.method.prepare(history)
+        if state is not None:
+            self.store.put_state(user, self.method.key, history.version, state)
+        return Profile(history, state)
+
+    def refresh(self, users: Sequence[str] | None = None, progress: Callable[[int], None] | None = None) -> int:
+        """Prepare users ahead of their requests; returns how many there were.
+
+        Args:
+            users: whom; by default everybody.
+            progress: called with 1 after each user.
+
+        Raises:
+            UnknownUserError: the store holds none of that name.
+        """
+        names = [u.user for u in self.store.users()] if users is None else list(users)
+        for name in names:
+            self.profile(name)
+            if progress:
+                progress(1)
+        return len(names)
+
+    def close(self) -> None:
+        """Release the store."""
+        self.store.close()

@@ -1,0 +1,1 @@
+"""Stores keep users' behaviours, vectors and prepared states; a file here is found by its name."""

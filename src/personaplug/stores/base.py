@@ -1,0 +1,119 @@
+"""What every store does: histories, vectors and prepared states of users, durable and erasable."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug.types import Behavior, History, State
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """What a store knows of a user at a glance; times are UTC seconds."""
+
+    user: str
+    behaviors: int
+    version: int
+    first: float | None
+    last: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What `forget` erased."""
+
+    user: str
+    behaviors: int
+    vectors: int
+    states: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """One stored vector: of which behaviour, of which text (`digest`), [e] float16 or float32."""
+
+    user: str
+    behavior: str
+    digest: str
+    vector: NDArray[np.floating[Any]]
+
+
+class Store(ABC):
+    """Built as `Store(config)`. Every write is durable when the call returns; several processes may use one store."""
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    @abstractmethod
+    def add(self, behaviors: Iterable[Behavior]) -> int:
+        """Add behaviours in one transaction; returns how many were new.
+
+        The same id with the same content adds nothing. A user's version rises by one for each call that adds to them.
+
+        Raises:
+            ConflictError: an id is stored already with other content; nothing of the call is added.
+        """
+
+    @abstractmethod
+    def remove(self, user: str, ids: Sequence[str]) -> int:
+        """Delete behaviours with their vectors; returns how many there were. States of the user are dropped."""
+
+    @abstractmethod
+    def history(self, user: str) -> History:
+        """The user's behaviours, oldest first (undated ones first, then by `at`, then in the order they were added).
+
+        Raises:
+            UnknownUserError: no such user; says how many there are and the nearest name.
+        """
+
+    @abstractmethod
+    def users(self) -> list[UserInfo]:
+        """All users, by name."""
+
+    @abstractmethod
+    def vectors(self, user: str, encoder: str) -> dict[str, NDArray[np.float32]]:
+        """Digest -> vector [e] of all the user's vectors of this encoder key."""
+
+    @abstractmethod
+    def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """Digest -> vector of any user's: a text is encoded once ever per encoder key."""
+
+    @abstractmethod
+    def put_vectors(self, encoder: str, rows: Sequence[VectorRow]) -> None:
+        """Store vectors as float16. A row whose behaviour is not stored (any more) is left out."""
+
+    @abstractmethod
+    def state(self, user: str, method: str) -> tuple[int, State] | None:
+        """The state that the method (its artifact's key) prepared for the user, with the history version it saw."""
+
+    @abstractmethod
+    def put_state(self, user: str, method: str, version: int, state: State) -> None:
+        """Store a prepared state; replaces an older one of the same method. An unknown user is an error."""
+
+    @abstractmethod
+    def forget(self, user: str) -> Receipt:
+        """Erase the user: afterwards no byte of their texts, vectors or states is left in any file of the store.
+
+        Raises:
+            UnknownUserError: no such user.
+        """
+
+    @abstractmethod
+    def metadata(self, key: str) -> Mapping[str, Any] | None:
+        """A small JSON document stored under `key` (for example what was ingested), or None."""
+
+    @abstractmethod
+    def put_metadata(self, key: str, value: Mapping[str, Any]) -> None:
+        """Store a small JSON document under `key`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and connections."""

@@ -1,0 +1,58 @@
+"""What every task does: examples with leak-free histories, metrics, and how to decode."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from personaplug.types import Behavior, Example, Message, Request, Sampling, Split
+
+Kind = Literal["text", "choice", "rating", "multilabel"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What a trained artifact must remember of its task, to ask new requests in the same words.
+
+    Attributes:
+        name: the task's name.
+        kind: `text` (free), `choice` (one of the options), `rating` (a number among the options), `multilabel`.
+        instruction: what the model is told to do; the system message.
+        options: the closed set of answers, or ().
+        metrics: names in `personaplug.metrics`, the first one is the headline.
+        history_text: template over a behaviour's `input`, `output`, `rating` and its fields: what encoders see of it.
+        sampling: how to decode.
+    """
+
+    name: str
+    kind: Kind
+    instruction: str = ""
+    options: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("rouge1",)
+    history_text: str = "{input} {output}"
+    sampling: Sampling = Sampling()
+
+    def request(self, user: str | None, text: str, at: float | None = None) -> Request:
+        """A new request in the task's words; `text` is also the query."""
+        head = (Message("system", self.instruction),) if self.instruction else ()
+        return Request(user, (*head, Message("user", text)), text, at)
+
+
+class Task(ABC):
+    """A source of examples. Built as `Task(config)`."""
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+    source: ClassVar[str]
+
+    info: TaskInfo
+
+    @abstractmethod
+    def behaviors(self) -> Iterator[Behavior]:
+        """Every behaviour of every user, for `ingest`."""
+
+    @abstractmethod
+    def examples(self, split: Split) -> list[Example]:
+        """The split's examples, each history cut before its request; the same list at each call."""

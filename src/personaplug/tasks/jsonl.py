@@ -1,0 +1,327 @@
+"""A user's own data: one behaviour a line, requests made of the later behaviours, histories of what came before."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+from urllib.parse import quote
+
+from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
+from personaplug.metrics import METRICS, labels
+from personaplug.tasks.base import Kind, Task, TaskInfo
+from personaplug.types import Behavior, Example, History, Sampling, Split
+
+_METRICS: dict[str, tuple[str, ...]] = {
+    "text": ("rouge1", "rougeL"),
+    "choice": ("accuracy", "macro_f1"),
+    "rating": ("mae", "rmse"),
+    "multilabel": ("any_match", "macro_f1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlConfig:
+    """What to read and how to make requests of it. Empty values are filled from the folder's task.json.
+
+    Attributes:
+        path: a folder with behaviors.jsonl (and maybe task.json), or a .jsonl file.
+        name: the task's name; by default the folder's or file's.
+        kind: text, choice, rating or multilabel; by default text.
+        instruction: the system message of every request.
+        options: the closed set of answers (not for text).
+        metrics: the first one is the headline; by default what suits the kind.
+        history_text: template of what encoders see of a behaviour; by default "{input} {output}".
+        group: name of a field, for example of the conversation that a message is from: a request's history ends before
+            its group began, and a group is never split between train, dev and test.
+        by_text: also split by input text: no dev or test request asks what a train request asked (of anyone).
+        split: `time`: each user's newest behaviours are the test; `user`: users in test are seen in no other split.
+        test: share of test, in [0, 1): of a user's behaviours, or of the users.
+        dev: likewise, just before the test.
+        min_history: a behaviour with fewer behaviours before it is no request.
+        max_history: only the newest so many are kept.
+        requests_per_user: at most so many train requests a user, evenly over time; 0 is no limit.
+        eval_requests_per_user: at most so many dev and test requests a user (of each), the newest; 0 is no limit.
+        max_users: at most so many users, drawn by `seed`; 0 is no limit.
+        max_tokens: of an answer; by default 64 for text, else 16.
+        max_line_bytes: a longer line is an error.
+        seed: of every draw.
+    """
+
+    path: Path
+    name: str = ""
+    kind: Literal["", "text", "choice", "rating", "multilabel"] = ""
+    instruction: str = ""
+    options: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    history_text: str = ""
+    group: str = ""
+    by_text: bool = False
+    split: Literal["time", "user"] = "time"
+    test: float = 0.2
+    dev: float = 0.1
+    min_history: int = 4
+    max_history: int = 512
+    requests_per_user: int = 0
+    eval_requests_per_user: int = 0
+    max_users: int = 0
+    max_tokens: int = 0
+    max_line_bytes: int = MAX_LINE_BYTES
+    seed: int = 0
+
+
+class Jsonl(Task):
+    """Reads and splits when first asked; the file may hold any number of users."""
+
+    Config: ClassVar[type[Any]] = JsonlConfig
+    summary: ClassVar[str] = "your own data: one behaviour a line, split by time or by user"
+    source: ClassVar[str] = "personaplug"
+
+    def __init__(self, config: JsonlConfig) -> None:
+        self._file, task_file = find_data(Path(config.path))
+        self.config = _filled(config, read_task_json(task_file) if task_file else TaskFile())
+        _check(self.config, str(task_file or self._file))
+        self.info = _info(self.config)
+        self._examples: dict[Split, list[Example]] | None = None
+        self._users: frozenset[str] = frozenset()
+
+    def behaviors(self) -> Iterator[Behavior]:
+        """Every behaviour in the file's order; with `max_users`, of the drawn users alone."""
+        if self.config.max_users:
+            self._plan()
+        for behavior in read_behaviors(self._file, self.config.max_line_bytes):
+            if not self.config.max_users or behavior.user in self._users:
+                yield behavior
+
+    def examples(self, split: Split) -> list[Example]:
+        """The split's requests, user by user, oldest first.
+
+        Raises:
+            DataError: a line is malformed, or no behaviour at all can be a request.
+        """
+        return self._plan()[split]
+
+    def _plan(self) -> dict[Split, list[Example]]:
+        if self._examples is None:
+            timelines = _timelines(read_behaviors(self._file, self.config.max_line_bytes), self.config, self._file)
+            candidates = [c for t in timelines for c in _candidates(t, self.config)]
+            if not candidates:
+                raise DataError(
+                    f"{self._file}: no behaviour can be a request: none has an input, an output and "
+                    f"{self.config.min_history} older ones of its user; lower min_history"
+                )
+            candidates = _drawn(candidates, self.config)
+            self._users = frozenset(c.timeline.user for c in candidates)
+            if self.config.by_text:
+                candidates = _apart(candidates, self.config.seed)
+            examples: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
+            for candidate in _limited(candidates, self.config):
+                examples[candidate.split].append(self._example(candidate))
+            self._examples = examples
+        return self._examples
+
+    def _example(self, candidate: _Candidate) -> Example:
+        behavior, config = candidate.behavior, self.config
+        target = behavior.output
+        if config.options:
+            target, named = target.strip(), labels(target, config.options)
+            if not named or (len(named) > 1 and config.kind != "multilabel"):
+                raise DataError(
+                    f"{self._file}: behaviour {behavior.id!r} of user {behavior.user!r}: output {target!r} is none of "
+                    f"the options {', '.join(config.options)}"
+                )
+        end = candidate.timeline.cuts[candidate.index]
+        past = candidate.timeline.behaviors[max(0, end - config.max_history) : end]
+        return Example(
+            id=f"{quote(behavior.user, safe=' @:+')}/{behavior.id}",  # quoted, so that no two of them can be equal
+            request=self.info.request(behavior.user, behavior.input, behavior.at),
+            history=History(behavior.user, past),
+            target=target,
+            options=config.options,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeline:
+    """One user's dated behaviours, oldest first; the history of the i-th is `behaviors[:cuts[i]]`."""
+
+    user: str
+    behaviors: tuple[Behavior, ...]
+    cuts: tuple[int, ...]
+    splits: tuple[Split, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A behaviour that may become a request."""
+
+    timeline: _Timeline
+    index: int
+
+    @property
+    def behavior(self) -> Behavior:
+        return self.timeline.behaviors[self.index]
+
+    @property
+    def split(self) -> Split:
+        return self.timeline.splits[self.index]
+
+
+def _filled(config: JsonlConfig, task: TaskFile) -> JsonlConfig:
+    unset = {f.name: getattr(task, f.name) for f in fields(task) if not getattr(config, f.name)}
+    return replace(config, **unset)
+
+
+def _check(config: JsonlConfig, where: str) -> None:
+    kind = config.kind or "text"
+    if kind not in _METRICS:
+        raise ConfigError(f"{where}: kind = {kind!r}; {did_you_mean(kind, _METRICS)}")
+    if (kind == "text") == bool(config.options):
+        way_out = "has no options; remove them or set another kind" if config.options else "needs options; list them"
+        raise ConfigError(f"{where}: kind {kind!r} {way_out}")
+    for metric in config.metrics:
+        if metric not in METRICS:
+            raise ConfigError(f"{where}: metrics = {metric!r}; {did_you_mean(metric, METRICS)}")
+    if min(config.test, config.dev) < 0.0 or config.test + config.dev >= 1.0:
+        raise ConfigError(
+            f"{where}: test = {config.test} and dev = {config.dev}; both are shares, and some must be left for train"
+        )
+    for key in ("min_history", "requests_per_user", "eval_requests_per_user", "max_users", "max_tokens"):
+        if getattr(config, key) < 0:
+            raise ConfigError(f"{where}: {key} = {getattr(config, key)}; expected 0 or more")
+    for key in ("max_history", "max_line_bytes"):
+        if getattr(config, key) < 1:
+            raise ConfigError(f"{where}: {key} = {getattr(config, key)}; expected 1 or more")
+
+
+def _info(config: JsonlConfig) -> TaskInfo:
+    kind: Kind = config.kind or "text"
+    path = Path(config.path)
+    return TaskInfo(
+        name=config.name or (path.resolve().name if path.is_dir() else path.stem),
+        kind=kind,
+        instruction=config.instruction,
+        options=config.options,
+        metrics=config.metrics or _METRICS[kind],
+        history_text=config.history_text or "{input} {output}",
+        sampling=Sampling(max_tokens=config.max_tokens or (64 if kind == "text" else 16)),
+    )
+
+
+def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -> list[_Timeline]:
+    by_user: defaultdict[str, list[Behavior]] = defaultdict(list)
+    names: set[str] = set()
+    for behavior in behaviors:
+        names.update(behavior.fields)
+        if behavior.at is not None:  # an undated behaviour may be from after the request
+            by_user[behavior.user].append(behavior)
+    if not by_user:
+        raise DataError(f"{file}: no behaviour has 'at'; give each its UTC seconds, or at least a rising number")
+    if config.group and config.group not in names:
+        raise DataError(
+            f"{file}: no behaviour has the field {config.group!r} (group); {did_you_mean(config.group, names)}"
+        )
+    return [_timeline(user, found, config) for user, found in by_user.items()]
+
+
+def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> _Timeline:
+    found.sort(key=lambda b: cast("float", b.at))  # stable: equal times stay in the file's order
+    ats = [cast("float", b.at) for b in found]
+    groups = [b.fields.get(config.group) if config.group else None for b in found]
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, group in enumerate(groups):
+        if group is not None:
+            first.setdefault(group, i)
+            last[group] = i
+    begins = [i if g is None else first[g] for i, g in enumerate(groups)]
+    ends = [i if g is None else last[g] for i, g in enumerate(groups)]
+    cuts = tuple(bisect_left(ats, ats[i]) for i in begins)
+    splits = _by_user(user, len(found), config) if config.split == "user" else _by_time(ends, config)
+    return _Timeline(user, tuple(found), cuts, splits)
+
+
+def _by_user(user: str, n: int, config: JsonlConfig) -> tuple[Split, ...]:
+    u = _uniform(config.seed, "split", user)
+    split: Split = "test" if u < config.test else "dev" if u < config.test + config.dev else "train"
+    return (split,) * n
+
+
+def _by_time(ends: Sequence[int], config: JsonlConfig) -> tuple[Split, ...]:
+    """Newest `test`, then `dev`, then train, in runs: groups that overlap in time are one run and stay together.
+
+    A run belongs where its middle lies, so that each share is met to within half a run.
+    """
+    n = len(ends)
+    splits: list[Split] = []
+    start = reach = 0
+    for i, end in enumerate(ends):
+        reach = max(reach, end)
+        if reach > i:
+            continue
+        newer = n - (start + i + 1) / 2.0  # behaviours newer than the run's middle
+        # 1e-9: 0.3 * 5 is a little more or less than 1.5, as rounding will have it
+        split: Split = (
+            "test"
+            if newer <= config.test * n + 1e-9
+            else "dev"
+            if newer <= (config.test + config.dev) * n + 1e-9
+            else "train"
+        )
+        splits.extend([split] * (i + 1 - start))
+        start = i + 1
+    return tuple(splits)
+
+
+def _candidates(timeline: _Timeline, config: JsonlConfig) -> list[_Candidate]:
+    return [
+        _Candidate(timeline, i)
+        for i, b in enumerate(timeline.behaviors)
+        if timeline.cuts[i] >= config.min_history and b.input.strip() and b.output.strip()
+    ]
+
+
+def _drawn(candidates: list[_Candidate], config: JsonlConfig) -> list[_Candidate]:
+    users = {c.timeline.user for c in candidates}
+    if not 0 < config.max_users < len(users):
+        return candidates
+    kept = set(sorted(users, key=lambda u: (_uniform(config.seed, "user", u), u))[: config.max_users])
+    return [c for c in candidates if c.timeline.user in kept]
+
+
+def _apart(candidates: list[_Candidate], seed: int) -> list[_Candidate]:
+    """Only candidates whose text belongs to their side, train or held out, so that no text is on both.
+
+    A text is held out with the probability of its own occurrences: nothing is lost where everyone judged it in the same
+    phase, and as little as can be where everyone's order is another.
+    """
+    total = Counter(c.behavior.input.strip() for c in candidates)
+    held = Counter(c.behavior.input.strip() for c in candidates if c.split != "train")
+    held_out = {text for text, n in total.items() if _uniform(seed, "text", text) < held[text] / n}
+    return [c for c in candidates if (c.behavior.input.strip() in held_out) == (c.split != "train")]
+
+
+def _limited(candidates: list[_Candidate], config: JsonlConfig) -> Iterator[_Candidate]:
+    parts: defaultdict[tuple[str, Split], list[_Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        parts[candidate.timeline.user, candidate.split].append(candidate)
+    for (_, split), part in parts.items():
+        limit = config.requests_per_user if split == "train" else config.eval_requests_per_user
+        if not 0 < limit < len(part):
+            yield from part
+        elif split == "train":
+            # The middle of each of `limit` equal stretches.
+            yield from (part[(2 * i + 1) * len(part) // (2 * limit)] for i in range(limit))
+        else:
+            yield from part[-limit:]
+
+
+def _uniform(*parts: object) -> float:
+    """A number in [0, 1) that depends on the parts alone: the same on every machine and in every process."""
+    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "big") / 2**48

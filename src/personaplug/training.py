@@ -1,0 +1,265 @@
+"""Train a plug in front of a frozen backbone with transformers' Trainer; a killed run resumes where it stopped.
+
+The order of batches and every random draw are a function of (seed, position), never of what ran before, so a
+resumed run follows the same loss curve as an uninterrupted one.
+
+Shapes: b: batch, n: behaviours (padded), e: encoder width.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from personaplug.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How to train; the defaults suit a plug in front of a small model and a few thousand requests.
+
+    Attributes:
+        steps: optimizer steps; 0 means `epochs` passes over the training requests.
+        epochs: passes, where `steps` is 0.
+        batch_size: requests in a step on one device.
+        accumulate: batches whose gradients are added up before a step.
+        lr: peak learning rate of AdamW.
+        lr_schedule: how it falls after the warm-up.
+        warmup: share of the steps over which the learning rate rises from 0.
+        weight_decay: of AdamW.
+        max_grad_norm: gradients are clipped to this norm.
+        seed: decides initial weights, batches, and dropped behaviours.
+        bucket: requests of like length share batches (chosen within pools of this many batches); 0 is off.
+        log_every: steps between logged losses.
+        eval_every: steps between evaluations on the development requests; 0 means at the end only.
+        save_every: steps between checkpoints.
+        keep: checkpoints kept.
+        report_to: `none`, `tensorboard`, or any integration of transformers.
+    """
+
+    steps: int = 0
+    epochs: float = 2.0
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 1e-3
+    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: float = 0.05
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    bucket: int = 8
+    log_every: int = 10
+    eval_every: int = 0
+    save_every: int = 25
+    keep: int = 2
+    report_to: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.steps < 0 or (self.steps == 0 and self.epochs <= 0) or self.lr <= 0:
+            raise ValueError("steps, epochs and lr must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training did: steps, seconds (of all its processes), (step, loss) pairs, tokens a second."""
+
+    steps: int
+    seconds: float
+    curve: tuple[tuple[int, float], ...]
+    dev_curve: tuple[tuple[int, float], ...] = ()
+    resumed_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One use of a training request: which request, and the seed of its random draws."""
+
+    index: int
+    seed: int
+
+
+def plan(lengths: Sequence[int], config: TrainingConfig) -> list[Draw]:
+    """The whole training as one list of draws, `batch_size` of which make a batch.
+
+    Each epoch is a fresh shuffle; within pools of `bucket` batches, requests of like length stand together, so that
+    little padding is computed; the batches of a pool come in random order.
+    """
+    per_step = config.batch_size * config.accumulate
+    total = (config.steps or math.ceil(config.epochs * len(lengths) / per_step)) * per_step
+    draws: list[Draw] = []
+    epoch = 0
+    while len(draws) < total:
+        rng = random.Random(f"{config.seed}/{epoch}")
+        order = list(range(len(lengths)))
+        rng.shuffle(order)
+        pool = config.batch_size * max(config.bucket, 1)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), pool):
+            chunk = order[start : start + pool]
+            if config.bucket:
+                chunk.sort(key=lambda i: lengths[i])
+            batches += [chunk[i : i + config.batch_size] for i in range(0, len(chunk), config.batch_size)]
+        rng.shuffle(batches)
+        draws += [Draw(i, hash((config.seed, epoch, i)) & 0x7FFFFFFF) for batch in batches for i in batch]
+        epoch += 1
+    return draws[:total]
+
+
+class _Draws(Dataset[Draw]):
+    def __init__(self, draws: list[Draw]) -> None:
+        self.draws = draws
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getitem__(self, at: int) -> Draw:
+        return self.draws[at]
+
+
+@dataclass(slots=True)
+class Training:
+    """Everything one training needs.
+
+    Attributes:
+        module: holds exactly the parameters to train and save; called as `module(**collate(draws))` it returns the
+            loss of each request [b].
+        collate: a batch of draws -> keyword arguments of `module`.
+        lengths: tokens of each training request.
+        dev: number of development requests; they are draws with indices after the training requests.
+        folder: where checkpoints go.
+    """
+
+    module: nn.Module
+    collate: Callable[[list[Draw]], dict[str, Any]]
+    lengths: Sequence[int]
+    config: TrainingConfig
+    folder: Path
+    dev: int = 0
+    quiet: bool = False
+    on_log: Callable[[int, float], None] | None = field(default=None)
+
+    def run(self) -> TrainingResult:
+        """Train, resuming from the newest complete checkpoint in `folder`; the module ends with the final weights.
+
+        Raises:
+            ConfigError: no training requests, or `folder` holds the checkpoints of another configuration.
+        """
+        if not self.lengths:
+            raise ConfigError("there are no training requests: the histories are too short for the task's split")
+        self._claim_folder()
+        checkpoint = newest_checkpoint(self.folder)
+        before = json.loads((checkpoint / "seconds.json").read_text()) if checkpoint else 0.0
+        trainer = _trainer(self, before)
+        start = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.perf_counter() - start
+        log = trainer.state.log_history
+        return TrainingResult(
+            steps=trainer.state.global_step,
+            seconds=seconds + before,
+            curve=tuple((r["step"], r["loss"]) for r in log if "loss" in r),
+            dev_curve=tuple((r["step"], r["eval_loss"]) for r in log if "eval_loss" in r),
+            resumed_at=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0,
+        )
+
+    def _claim_folder(self) -> None:
+        """Checkpoints of another configuration must not be continued by mistake."""
+        import dataclasses
+
+        mine = dataclasses.asdict(self.config) | {"requests": len(self.lengths)}
+        path = self.folder / "training.json"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and newest_checkpoint(self.folder) and json.loads(path.read_text()) != mine:
+            raise ConfigError(
+                f"{self.folder}: holds checkpoints of a training with another configuration; "
+                "choose another folder or delete this one"
+            )
+        path.write_text(json.dumps(mine, indent=1))
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; one cut short by a kill is passed over."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
+    return next((p for p in found if (p / "complete").exists()), None)
+
+
+def _trainer(training: Training, before: float) -> Any:
+    import transformers
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    config = training.config
+    draws = plan(training.lengths, config)
+    started = time.perf_counter()
+
+    class PlugTrainer(Trainer):
+        """Saves the module's own tensors only, and says when a checkpoint is complete."""
+
+        def compute_loss(
+            self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
+        ) -> Tensor | tuple[Tensor, Tensor]:
+            losses: Tensor = model(**inputs)
+            return (losses.mean(), losses.detach()) if return_outputs else losses.mean()
+
+        def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+            with torch.no_grad():
+                return model(**self._prepare_inputs(inputs)).mean(), None, None
+
+        def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+            super()._save_checkpoint(model, trial)
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            (folder / "seconds.json").write_text(json.dumps(before + time.perf_counter() - started))
+            (folder / "complete").touch()
+
+    class Report(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            del args, control
+            if training.on_log and logs and "loss" in logs:
+                training.on_log(state.global_step, logs["loss"])
+
+    transformers.utils.logging.set_verbosity_error()
+    arguments = TrainingArguments(
+        output_dir=str(training.folder),
+        max_steps=len(draws) // (config.batch_size * config.accumulate),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.accumulate,
+        learning_rate=config.lr,
+        lr_scheduler_type=config.lr_schedule,
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        seed=config.seed,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        logging_steps=config.log_every,
+        logging_first_step=True,
+        save_steps=config.save_every,
+        save_total_limit=config.keep,
+        eval_strategy="steps" if training.dev and config.eval_every else "no",
+        eval_steps=config.eval_every or None,
+        report_to=config.report_to,
+        disable_tqdm=training.quiet,
+    )
+    dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
+    return PlugTrainer(
+        model=training.module,
+        args=arguments,
+        data_collator=training.collate,
+        train_dataset=_Draws(draws),
+        eval_dataset=_Draws(dev) if dev else None,
+        callbacks=[Report()],
+    )

@@ -1,0 +1,236 @@
+"""The nouns that every other file speaks in; plain frozen data, no torch.
+
+Shapes: k: persona tokens, d: the language model's width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Any, Literal
+
+from personaplug.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant"]
+Split = Literal["train", "dev", "test"]
+State = Mapping[str, "NDArray[np.generic]"]  # what a method stores of a user: named arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Behavior:
+    """One thing a user did: given `input`, they wrote or chose `output`.
+
+    Attributes:
+        user: whose behaviour it is.
+        id: unique within the user; adding the same id twice adds nothing.
+        input: what the user saw or was asked; may be empty.
+        output: what the user wrote or chose.
+        at: UTC seconds since 1970, or None if unknown.
+        rating: how much the user liked it, in [0, 1], or None.
+        fields: anything else, as strings (`title`, `conversation`, ...).
+
+    Raises:
+        DataError: an empty user or id, no text at all, or a number out of its range.
+    """
+
+    user: str
+    id: str
+    input: str
+    output: str
+    at: float | None = None
+    rating: float | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.user or not self.id:
+            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: user and id must not be empty")
+        if not self.input and not self.output:
+            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: both input and output are empty")
+        if self.at is not None and not math.isfinite(self.at):
+            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: at is {self.at}, expected UTC seconds")
+        if self.rating is not None and not 0.0 <= self.rating <= 1.0:
+            raise DataError(
+                f"behaviour {self.id!r} of user {self.user!r}: rating is {self.rating}, expected a number in [0, 1]"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's behaviours, oldest first; `version` rises with each change of the stored history."""
+
+    user: str
+    behaviors: tuple[Behavior, ...] = ()
+    version: int = 0
+
+    def __len__(self) -> int:
+        return len(self.behaviors)
+
+    def __iter__(self) -> Iterator[Behavior]:
+        return iter(self.behaviors)
+
+    def before(self, at: float) -> History:
+        """The behaviours strictly before `at` (UTC seconds); undated ones are left out, since they could leak."""
+        kept = tuple(b for b in self.behaviors if b.at is not None and b.at < at)
+        return History(self.user, kept, self.version)
+
+    def last(self, n: int) -> History:
+        """The newest `n` behaviours, oldest first."""
+        return History(self.user, self.behaviors[-n:] if n > 0 else (), self.version)
+
+    @property
+    def digest(self) -> str:
+        """Content hash (16 hex digits) of ids and texts: equal digests mean equal prepared states."""
+        h = hashlib.blake2b(digest_size=8)
+        for b in self.behaviors:
+            for part in (b.id, b.input, b.output):
+                data = part.encode()
+                h.update(len(data).to_bytes(8, "little") + data)
+        return h.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a user asks now.
+
+    Attributes:
+        user: who asks; None is the unknown user.
+        messages: the conversation so far; the last one is what is to be answered.
+        query: what encoders and rankers look at; by default the last user message.
+        at: UTC seconds of the request, or None for now.
+    """
+
+    user: str | None
+    messages: tuple[Message, ...]
+    query: str = ""
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise DataError(f"request of user {self.user!r}: no messages; give at least one")
+        if not self.query:
+            last = next((m.content for m in reversed(self.messages) if m.role == "user"), self.messages[-1].content)
+            object.__setattr__(self, "query", last)
+
+    @staticmethod
+    def of(user: str | None, text: str, system: str | None = None) -> Request:
+        """A request of one user message, after an optional system message."""
+        head = (Message("system", system),) if system else ()
+        return Request(user, (*head, Message("user", text)))
+
+
+class Needs(Flag):
+    """The three ways to condition a frozen model: what a prompt needs and what a backbone accepts."""
+
+    TEXT = auto()
+    PREFIX = auto()
+    ADAPTER = auto()
+
+    def __str__(self) -> str:
+        return "+".join(n.name.lower() for n in Needs if n in self and n.name) or "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a method hands to a backbone.
+
+    Attributes:
+        messages: the conversation, with any text that the method added.
+        prefix: soft tokens [k, d] (array or tensor; gradients flow through a tensor), or None.
+        position: where the prefix stands: `first` (before everything, as in the paper) or `last` (right before
+            the answer; decoder-only backbones).
+        adapter: the name of an adapter on the weights, or None.
+    """
+
+    messages: tuple[Message, ...]
+    prefix: Any | None = None
+    position: Literal["first", "last"] = "first"
+    adapter: str | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """What a backbone must accept to answer this prompt."""
+        needs = Needs.TEXT
+        if self.prefix is not None:
+            needs |= Needs.PREFIX
+        if self.adapter is not None:
+            needs |= Needs.ADAPTER
+        return needs
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A user's history with what a method prepared from it (None where the method prepares nothing)."""
+
+    history: History
+    state: State | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A request with its right answer; `history` is cut before the request, so a task cannot leak.
+
+    Attributes:
+        id: unique within the task.
+        request: what is asked.
+        history: the user's past up to the request.
+        target: what the user really wrote or chose.
+        options: the closed set that `target` is from, or () for free text.
+    """
+
+    id: str
+    request: Request
+    history: History
+    target: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to decode. `temperature` 0 is greedy; `stop` are strings that end the answer and are cut off."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A generated answer: its text, its token ids, the number of prompt tokens and why it ended."""
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: int
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Sum of log-probabilities (nats) of a continuation and its number of tokens."""
+
+    logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One behaviour's share of a persona, in [0, 1]; the shares of a persona add up to 1."""
+
+    behavior: Behavior
+    weight: float
