@@ -12,13 +12,13 @@ _HOMES = {
     "Behavior": "types",
     "History": "types",
     "Message": "types",
-    "Request": "types",
-    "Sampling": "types",
     "PersonaplugError": "errors",
     "Personalizer": "personalizer",
+    "Request": "types",
+    "Sampling": "types",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+__all__ = ["Behavior", "History", "Message", "Personalizer", "PersonaplugError", "Request", "Sampling", "__version__"]
 
 if TYPE_CHECKING:
     from personaplug.errors import PersonaplugError

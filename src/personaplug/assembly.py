@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from personaplug import registry
 from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
-from personaplug.backbones.base import Backbone, TrainableBackbone
+from personaplug.backbones.base import Backbone
 from personaplug.config import from_mapping, to_mapping
 from personaplug.encoders.base import Encoder
 from personaplug.errors import ConfigError
+from personaplug.inprocess import InProcessBackbone
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo
@@ -72,10 +72,10 @@ def build_backbone(section: Mapping[str, Any]) -> Backbone:
 def build_encoder(section: Mapping[str, Any], backbone: Backbone) -> Encoder:
     """The encoder of an `[encoder]` section; a `hidden` one of the backbone's own model shares its weights."""
     name, config = split_section(section, "encoder")
-    if name == "hidden" and isinstance(backbone, TrainableBackbone):
-        config.setdefault("model", backbone.config.model)
-        return registry.build("encoder", name, config, backbone=backbone)
-    return registry.build("encoder", name, config)
+    if name != "hidden" or not isinstance(backbone, InProcessBackbone):
+        return registry.build("encoder", name, config)
+    config.setdefault("model", backbone.config.model)
+    return registry.build("encoder", name, config, backbone=backbone)
 
 
 def build_method(
@@ -157,8 +157,3 @@ def load(
     method = build_method(run.method, backbone, vectors, info.task)
     method.load_tensors(load_tensors(folder) if method.trained else {})
     return Assembly(run, backbone, vectors, method, info.task)
-
-
-def with_model(run: RunConfig, model: str) -> RunConfig:
-    """The run with another backbone model."""
-    return dataclasses.replace(run, backbone={**run.backbone, "model": model})

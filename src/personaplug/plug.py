@@ -133,7 +133,7 @@ class Plug(nn.Module):
 
     def weights(self, keys: Tensor, mask: Tensor, query: Tensor | None) -> Tensor:
         """Each behaviour's share, [b, n, e], [b, n], [b, e] -> [b, n]; eq. 3 for `softmax`. Empty rows give zeros."""
-        if self.config.pooling == "mean":
+        if self.config.pooling == "mean" or not self.config.persona_tokens:
             return mask / mask.sum(-1, keepdim=True).clamp(min=1)
         if query is None:
             raise ValueError("pooling 'softmax' needs a query [b, e]")

@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from personaplug.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +141,11 @@ class Training:
             loss of each request [b].
         collate: a batch of draws -> keyword arguments of `module`.
         lengths: tokens of each training request.
-        dev: number of development requests; they are draws with indices after the training requests.
+        config: how to train.
         folder: where checkpoints go.
+        dev: number of development requests; they are draws with indices after the training requests.
+        quiet: show no progress bar.
+        on_log: called with each logged step and loss.
     """
 
     module: nn.Module
@@ -162,9 +168,10 @@ class Training:
         self._claim_folder()
         checkpoint = newest_checkpoint(self.folder)
         before = json.loads((checkpoint / "seconds.json").read_text()) if checkpoint else 0.0
-        trainer = _trainer(self, before)
         start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with _bar(self.quiet) as bar:
+            trainer = _trainer(self, before, bar)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - start
         log = trainer.state.log_history
         return TrainingResult(
@@ -190,15 +197,38 @@ class Training:
         path.write_text(json.dumps(mine, indent=1))
 
 
+def _bar(quiet: bool) -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
+    )
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; one cut short by a kill is passed over."""
     found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
     return next((p for p in found if (p / "complete").exists()), None)
 
 
-def _trainer(training: Training, before: float) -> Any:
+def _trainer(training: Training, before: float, bar: Progress) -> Any:
     import transformers
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     config = training.config
     draws = plan(training.lengths, config)
@@ -226,13 +256,21 @@ def _trainer(training: Training, before: float) -> Any:
     class Report(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             del args, control
-            if training.on_log and logs and "loss" in logs:
-                training.on_log(state.global_step, logs["loss"])
+            if logs and "loss" in logs:
+                bar.update(task, loss=f"loss {logs['loss']:.3f}")
+                if training.on_log:
+                    training.on_log(state.global_step, logs["loss"])
 
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args, control
+            bar.update(task, completed=state.global_step)
+
+    steps = len(draws) // (config.batch_size * config.accumulate)
+    task = bar.add_task("training", total=steps, loss="")
     transformers.utils.logging.set_verbosity_error()
     arguments = TrainingArguments(
         output_dir=str(training.folder),
-        max_steps=len(draws) // (config.batch_size * config.accumulate),
+        max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulate,
@@ -252,10 +290,10 @@ def _trainer(training: Training, before: float) -> Any:
         eval_strategy="steps" if training.dev and config.eval_every else "no",
         eval_steps=config.eval_every or None,
         report_to=config.report_to,
-        disable_tqdm=training.quiet,
+        disable_tqdm=True,
     )
     dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
-    return PlugTrainer(
+    trainer = PlugTrainer(
         model=training.module,
         args=arguments,
         data_collator=training.collate,
@@ -263,3 +301,5 @@ def _trainer(training: Training, before: float) -> Any:
         eval_dataset=_Draws(dev) if dev else None,
         callbacks=[Report()],
     )
+    trainer.remove_callback(PrinterCallback)  # the bar shows the loss
+    return trainer

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TextRole = Literal["query", "history"]
 Vectors = NDArray[np.float32]
@@ -44,3 +47,11 @@ class Encoder(ABC):
 @dataclass(frozen=True, slots=True)
 class NoConfig:
     """The configuration of a thing that has nothing to configure."""
+
+
+class TrainableEncoder(Encoder):
+    """An encoder of which a copy can be trained for queries; history vectors stay the frozen original's."""
+
+    @abstractmethod
+    def copy_for_training(self) -> nn.Module:
+        """A trainable copy: called with b texts it returns their query vectors [b, e], with gradients."""

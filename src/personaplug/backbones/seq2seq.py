@@ -1,0 +1,129 @@
+"""Any encoder-decoder model of transformers (the T5 family), frozen, with soft tokens in front of the encoder's input.
+
+    encoder: [ prefix ; input ] right-padded        decoder: start | target right-padded
+
+Shapes: b: rows, s: target columns, k: prefix tokens, d: the model's width, v: vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
+
+from personaplug import models
+from personaplug.batching import token_batches
+from personaplug.devices import pick_device, pick_dtype
+from personaplug.errors import MismatchError
+from personaplug.inprocess import InProcessBackbone, load_pretrained
+from personaplug.types import Message, Needs, Prompt, Scored
+
+
+@dataclass(frozen=True, slots=True)
+class Seq2SeqConfig:
+    """Which model and how it runs.
+
+    Attributes:
+        model: a folder or a hub id.
+        dtype: `auto` is bfloat16 where the device computes in it, else float32.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        batch_tokens: batches are filled up to this many tokens, padding included.
+    """
+
+    model: str = "google/flan-t5-base"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    batch_tokens: int = 8192
+
+
+class Seq2SeqBackbone(InProcessBackbone):
+    """A frozen encoder-decoder model; the persona stands first, as in the paper."""
+
+    Config = Seq2SeqConfig
+    summary = "any Hugging Face encoder-decoder model (T5, FLAN-T5), in this process; text and soft tokens"
+    source = "transformers AutoModelForSeq2SeqLM; the family that arXiv 2409.11901 uses"
+    accepts = Needs.TEXT | Needs.PREFIX
+
+    def __init__(self, config: Seq2SeqConfig) -> None:
+        from transformers import AutoModelForSeq2SeqLM
+
+        found = models.resolve(config.model)
+        device = pick_device(config.device)
+        model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, found.location, pick_dtype(config.dtype, device))
+        super().__init__(f"seq2seq:{found.identity}", model.to(device), tokenizer, config.batch_tokens)
+        self.config = config
+
+    @override
+    def _text(self, messages: tuple[Message, ...]) -> str:
+        return "\n".join(m.content for m in messages)
+
+    def _encode(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor]:
+        """The encoder's states and their mask; gradients flow to the prefixes."""
+        rows = []
+        for prompt in prompts:
+            if prompt.prefix is not None and prompt.position != "first":
+                raise MismatchError(
+                    f"position {prompt.position!r}: an encoder-decoder model has no place right before the answer; "
+                    "set position = 'first'"
+                )
+            embeds = self.embed(self.prompt_ids(prompt.messages))
+            rows.append(embeds if prompt.prefix is None else torch.cat([self.soft(prompt), embeds]))
+        mask = pad_sequence([torch.ones(len(r), dtype=torch.long) for r in rows], True, 0).to(self.device)
+        encoder = self.model.get_encoder()
+        return encoder(inputs_embeds=pad_sequence(rows, True, 0.0), attention_mask=mask), mask
+
+    def _logprobs(self, prompts: Sequence[Prompt], targets: list[list[int]], rows: Tensor | None = None) -> Tensor:
+        """Log-probabilities [b, s] of target tokens (0 at padding); `rows`: which prompt each target answers."""
+        states, mask = self._encode(prompts)
+        if rows is not None:
+            states.last_hidden_state, mask = states.last_hidden_state[rows], mask[rows]
+        labels = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, -100).to(self.device)
+        logits = self.model(encoder_outputs=states, attention_mask=mask, labels=labels).logits  # [b, s, v]
+        return -F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+
+    @override
+    def loss(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+        ids = [self.target_ids(t) for t in targets]
+        counts = torch.tensor([len(i) for i in ids], device=self.device)
+        return -self._logprobs(prompts, ids).sum(-1) / counts
+
+    @override
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
+        ids = self.continuation_ids(continuations)
+        lengths = [self.left_length(p) + len(i) for p, i in zip(prompts, ids, strict=True)]
+        out: list[Scored] = [Scored(0.0, 0)] * len(ids)
+        for batch in token_batches(lengths, self.batch_tokens):
+            unique = {id(prompts[i]): prompts[i] for i in batch}
+            at = {key: row for row, key in enumerate(unique)}
+            rows = torch.tensor([at[id(prompts[i])] for i in batch], device=self.device)
+            sums = self._logprobs(list(unique.values()), [ids[i] for i in batch], rows).sum(-1)
+            for i, total in zip(batch, sums.tolist(), strict=True):
+                out[i] = Scored(total, len(ids[i]))
+        return out
+
+    @override
+    def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
+        states, mask = self._encode(prompts)
+        cache: Any = None
+
+        def step(tokens: list[int] | None) -> Tensor:
+            nonlocal cache
+            ids = [self.model.config.decoder_start_token_id] * len(prompts) if tokens is None else tokens
+            out = self.model(
+                encoder_outputs=states,
+                attention_mask=mask,
+                decoder_input_ids=torch.tensor(ids, dtype=torch.long, device=self.device)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = out.past_key_values
+            return out.logits[:, -1].float()
+
+        return step

@@ -1,0 +1,1 @@
+"""Measuring methods on tasks: rows, controls, intervals, results, claims and the report."""

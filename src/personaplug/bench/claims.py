@@ -1,0 +1,86 @@
+"""The ledger of what was measured: written by the measuring command, never by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from personaplug.bench.results import commit, portable_command, write_json
+from personaplug.errors import DataError
+from personaplug.metrics import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One measured number with its goal; a claim that falls short stays in, with `holds` False.
+
+    Attributes:
+        id: unique in the ledger; recording it again replaces it.
+        claim: what is claimed, in words.
+        value: what was measured.
+        goal: for example "> 0".
+        holds: whether it was reached.
+        interval: the ends of the 95% interval, or None.
+        runs: the single measurements, where there is no interval.
+        command: what measured it.
+        commit: of the source, or "".
+        date: UTC day.
+    """
+
+    id: str
+    claim: str
+    value: float
+    goal: str
+    holds: bool
+    interval: tuple[float, float] | None = None
+    runs: tuple[float, ...] | None = None
+    command: str = ""
+    commit: str = ""
+    date: str = ""
+
+    @staticmethod
+    def now(id: str, claim: str, found: Interval | Sequence[float], goal: str, holds: bool) -> Claim:  # noqa: A002
+        """A claim measured by this process, now: from an interval, or from single runs."""
+        rounded: dict[str, Any]
+        if isinstance(found, Interval):
+            rounded = {"value": found.mean, "interval": (round(found.low, 6), round(found.high, 6))}
+        else:
+            rounded = {"value": sum(found) / len(found), "runs": tuple(round(r, 6) for r in found)}
+        rounded["value"] = round(rounded["value"], 6)
+        day = datetime.now(UTC).date().isoformat()
+        return Claim(
+            id=id, claim=claim, goal=goal, holds=holds, command=portable_command(), commit=commit(), date=day, **rounded
+        )
+
+
+def record(path: Path, *claims: Claim) -> None:
+    """Add claims to the ledger, replacing those of the same id; sorted by id, written in one step.
+
+    Raises:
+        DataError: what is there is no ledger.
+    """
+    entries = {e["id"]: e for e in load(path)}
+    for claim in claims:
+        entries[claim.id] = {name: value for name in Claim.__slots__ if (value := getattr(claim, name)) is not None}
+    write_json(path, [entries[id_] for id_ in sorted(entries)])
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The ledger's entries; none if there is no file.
+
+    Raises:
+        DataError: what is there is no ledger.
+    """
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not JSON ({error}); move it away, the measuring commands write a new one") from None
+    if not isinstance(entries, list) or not all(isinstance(e, dict) and "id" in e for e in entries):
+        raise DataError(f"{path}: no ledger of claims (a list of objects with an id); move it away")
+    return entries

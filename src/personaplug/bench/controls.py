@@ -1,0 +1,49 @@
+"""Controls: the same requests with histories that should not help, so that what is left of a gain is personal."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.types import Example, History
+
+Control = Literal["", "shuffled users", "no history"]
+
+
+def derangement(users: Sequence[str], seed: int) -> dict[str, str]:
+    """Another user for each user, each taken once, drawn by seed; nobody is given themselves.
+
+    Raises:
+        DataError: there are fewer than two users.
+    """
+    order = sorted(set(users))
+    if len(order) < 2:
+        raise DataError(f"shuffling needs at least 2 users, the split has {len(order)}; measure on more users")
+    random.Random(seed).shuffle(order)
+    return dict(zip(order, [*order[1:], order[0]], strict=True))  # one cycle through all: no fixed point
+
+
+def apply_control(examples: Sequence[Example], control: str, seed: int) -> list[Example]:
+    """The examples with the histories that a control gives them.
+
+    Args:
+        examples: of one split, each user's oldest first.
+        control: a `Control`; `shuffled users` gives each user's requests the history of another user's newest request.
+        seed: decides who is given whom.
+
+    Raises:
+        ConfigError: no such control.
+        DataError: there is nobody to shuffle with.
+    """
+    if control not in get_args(Control):
+        raise ConfigError(f"control {control!r} is unknown; {did_you_mean(control, get_args(Control))}")
+    if not control:
+        return list(examples)
+    if control == "no history":
+        return [dataclasses.replace(e, history=History(e.history.user)) for e in examples]
+    newest = {e.history.user: e.history for e in examples}
+    other = derangement(list(newest), seed)
+    return [dataclasses.replace(e, history=newest[other[e.history.user]]) for e in examples]

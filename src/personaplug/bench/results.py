@@ -1,0 +1,181 @@
+"""What a measurement leaves behind: one JSON file a seed, with everything needed to read or repeat it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from personaplug.bench.run import Row
+from personaplug.config import from_mapping, to_mapping
+from personaplug.errors import DataError
+from personaplug.tasks.base import TaskInfo
+
+_LIBRARIES = ("personaplug", "torch", "transformers", "sentence-transformers", "numpy")
+_SHARED = ("ids", "users", "histories")  # the same in every row of a file: written once
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The loss of a training: (step, mean loss since the last point), and its seconds."""
+
+    steps: int
+    seconds: float
+    curve: tuple[tuple[int, float], ...]
+    dev_curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One seed of one experiment.
+
+    Attributes:
+        name: the experiment's.
+        seed: of the training and of the controls' draws.
+        task: what was asked.
+        config: the run's configuration as plain data.
+        rows: what was measured.
+        curves: method -> its training.
+        seconds: step -> wall time.
+        device: where it ran.
+        versions: of the libraries.
+        commit: of the source, or "".
+        date: UTC, to the second.
+    """
+
+    name: str
+    seed: int
+    task: TaskInfo
+    config: Mapping[str, Any]
+    rows: tuple[Row, ...] = ()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str = ""
+    date: str = ""
+
+    def row(self, method: str, control: str = "") -> Row | None:
+        """The row of a method under a control, or None if it was not measured."""
+        return next((r for r in self.rows if (r.method, r.control) == (method, control)), None)
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def save(path: Path, result: Result, digits: int = 5) -> None:
+    """Write a result in one step, per-example values rounded."""
+    plain = to_mapping(result)
+    rows = plain["rows"]
+    plain["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
+    plain["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
+    write_json(path, _rounded(plain, digits))
+
+
+def load(path: Path) -> Result:
+    """Read a result back.
+
+    Raises:
+        DataError: there is no result, or it cannot be read.
+    """
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        shared = plain.pop("examples")
+        plain["rows"] = [{**row, **shared} for row in plain["rows"]]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such result; measure with: personaplug eval") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no result of personaplug eval ({type(error).__name__}: {error})") from None
+    return from_mapping(Result, plain, where=str(path))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON in one step: objects a key a line, lists of numbers on one line."""
+    write_text(path, _pretty(value) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one step: a reader sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
+    ) as f:
+        f.write(text)
+    fresh = Path(f.name)
+    fresh.chmod(0o644)
+    fresh.replace(path)
+
+
+def _pretty(value: Any, indent: str = "") -> str:
+    inner = indent + " "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{json.dumps(k, ensure_ascii=False)}: {_pretty(v, inner)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(lines) + "\n" + indent + "}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(inner + _pretty(v, inner) for v in value) + "\n" + indent + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _rounded(value: Any, digits: int) -> Any:
+    if isinstance(value, dict):
+        return {k: v if k == "config" else _rounded(v, digits) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v, digits) for v in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
+# -- where it was measured --------------------------------------------------------------------------------------------
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that matter, those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit of the source that runs, or "" outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+    here = Path(__file__).parent
+    found = subprocess.run([git, "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def device_name(device: object) -> str:
+    """A device in words."""
+    return f"{device} ({platform.machine()}, {os.cpu_count()} cores)"
+
+
+def portable(value: Any) -> Any:
+    """Plain data with absolute paths cut to their last part: results are read on other machines."""
+    if isinstance(value, Mapping):
+        return {k: portable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(v) for v in value]
+    return Path(value).name if isinstance(value, (str, Path)) and Path(value).is_absolute() else value
+
+
+def portable_command() -> str:
+    """The command line of this process, without this machine's paths."""
+    words = []
+    for word in [Path(sys.argv[0]).name, *sys.argv[1:]]:
+        key, equals, value = word.rpartition("=")
+        words.append(f"{key}{equals}{portable(value)}")
+    return shlex.join(words)

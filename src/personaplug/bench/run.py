@@ -1,0 +1,241 @@
+"""Measure a method on examples: likelihood of what the user really wrote, predictions, and the task's own metrics."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from personaplug import metrics
+from personaplug.backbones.base import TrainableBackbone
+from personaplug.bench.controls import apply_control
+from personaplug.errors import DataError
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import Example, History, Profile, Prompt, Scored, State
+
+if TYPE_CHECKING:
+    from personaplug.methods.base import Method
+
+NLL = "nll"
+"""The score that every row has: mean over examples of nats a token of the user's real answer; lower is better."""
+
+_STATES = 512  # prepared histories kept; a user's examples stand together
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method under one control on one split; the per-example values stand in the examples' order.
+
+    Attributes:
+        method: its name.
+        key: identity of the method's weights.
+        control: "" for the users' own histories, else a control's name.
+        ids: of the examples.
+        users: who asked.
+        histories: number of behaviours that the users themselves had before each request.
+        nll: nats a token of each user's real answer, without an end-of-turn token.
+        tokens: of each real answer.
+        answered: indices of the examples that also have a prediction.
+        predictions: their answers: an option, or generated text.
+        values: metric -> a number for each answered example.
+        scores: metric -> over all answered examples; `nll` over all examples.
+        seconds: wall time of it all.
+        prompt_tokens: mean over the examples, soft tokens not counted; 0 where the backbone does not say.
+        prefix_tokens: soft tokens of a prompt, the most of any.
+    """
+
+    method: str
+    key: str
+    control: str
+    ids: tuple[str, ...]
+    users: tuple[str, ...]
+    histories: tuple[int, ...]
+    nll: tuple[float, ...]
+    tokens: tuple[int, ...]
+    answered: tuple[int, ...]
+    predictions: tuple[str, ...]
+    values: Mapping[str, tuple[float, ...]]
+    scores: Mapping[str, float]
+    seconds: float
+    prompt_tokens: float
+    prefix_tokens: int
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return f"{self.method}, {self.control}" if self.control else self.method
+
+    @property
+    def nats(self) -> float:
+        """Total nats of all real answers."""
+        return sum(n * t for n, t in zip(self.nll, self.tokens, strict=True))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Which way is up."""
+    return metric == NLL or not metrics.METRICS[metric].higher_is_better
+
+
+def headline(info: TaskInfo) -> str:
+    """The number that a task's claims are about: `nll` for text, else its first metric that each example has."""
+    if info.kind == "text":
+        return NLL
+    return next((m for m in info.metrics if metrics.METRICS[m].each is not None), NLL)
+
+
+def measure(
+    method: Method,
+    info: TaskInfo,
+    examples: Sequence[Example],
+    *,
+    control: str = "",
+    seed: int = 0,
+    generate: int = 0,
+    batch_size: int = 32,
+    progress: Callable[[int], None] | None = None,
+) -> Row:
+    """Measure a method.
+
+    Choices and ratings are predicted by the likeliest option for all examples; text and multilabel answers are
+    generated for `generate` of them, evenly spread.
+
+    Args:
+        method: fitted, if it has something to fit.
+        info: the task's.
+        examples: of one split, each user's oldest first.
+        control: a control's name.
+        seed: of the control's draw.
+        generate: how many examples get a generated answer.
+        batch_size: requests personalized and run together.
+        progress: called with the number of examples done since the last call.
+
+    Raises:
+        DataError: there are no examples, or a control is impossible on them.
+    """
+    if not examples:
+        raise DataError(f"task {info.name!r}: the split has no examples to measure on; give it more data")
+    start = time.perf_counter()
+    meter = _Meter(method, info, _spread(len(examples), generate) if _generates(info) else set())
+    changed = apply_control(examples, control, seed)
+    for at in range(0, len(examples), batch_size):
+        meter.take(range(at, min(at + batch_size, len(examples))), changed[at : at + batch_size])
+        if progress:
+            progress(len(changed[at : at + batch_size]))
+    values, scores = meter.results([examples[i] for i in meter.answered])
+    return Row(
+        method=method.name,
+        key=method.key,
+        control=control,
+        ids=tuple(e.id for e in examples),
+        users=tuple(e.history.user for e in examples),
+        histories=tuple(len(e.history) for e in examples),
+        nll=tuple(meter.nll),
+        tokens=tuple(meter.tokens),
+        answered=tuple(meter.answered),
+        predictions=tuple(meter.predictions),
+        values=values,
+        scores={NLL: sum(meter.nll) / len(meter.nll), **scores},
+        seconds=time.perf_counter() - start,
+        prompt_tokens=meter.prompt_tokens / len(examples),
+        prefix_tokens=meter.prefix_tokens,
+    )
+
+
+class _Meter:
+    """Collects the numbers of one row batch by batch."""
+
+    def __init__(self, method: Method, info: TaskInfo, chosen: set[int]) -> None:
+        self.method = method
+        self.info = info
+        self.chosen = chosen
+        self.nll: list[float] = []
+        self.tokens: list[int] = []
+        self.answered: list[int] = []
+        self.predictions: list[str] = []
+        self.leads: list[float] = []  # how much likelier the first of two options is than the second, for `auc`
+        self.prompt_tokens = 0
+        self.prefix_tokens = 0
+        self._states: OrderedDict[str, State | None] = OrderedDict()
+
+    def take(self, indices: Sequence[int], examples: Sequence[Example]) -> None:
+        """Measure one batch."""
+        profiles = [self._profile(e.history) for e in examples]
+        prompts = self.method.personalize_many([e.request for e in examples], profiles)
+        scored = self._choose(indices, examples, prompts) if not _generates(self.info) else {}
+        rest = [i for i, e in enumerate(examples) if (i, e.target) not in scored]
+        found = self.method.backbone.score([prompts[i] for i in rest], [examples[i].target for i in rest])
+        scored |= {(i, examples[i].target): s for i, s in zip(rest, found, strict=True)}
+        for i, example in enumerate(examples):
+            own = scored[i, example.target]
+            self.nll.append(-own.logprob / own.tokens)
+            self.tokens.append(own.tokens)
+        self._count(examples, prompts)
+        self._generate([(n, p) for n, p in zip(indices, prompts, strict=True) if n in self.chosen])
+
+    def _choose(
+        self, indices: Sequence[int], examples: Sequence[Example], prompts: Sequence[Prompt]
+    ) -> dict[tuple[int, str], Scored]:
+        """Score every option of every request and predict the likeliest."""
+        pairs = [(i, option) for i, e in enumerate(examples) for option in e.options or self.info.options]
+        # The options of a request share one Prompt object: the backbone runs it once.
+        found = self.method.backbone.score([prompts[i] for i, _ in pairs], [option for _, option in pairs])
+        scored = dict(zip(pairs, found, strict=True))
+        for i, (n, example) in enumerate(zip(indices, examples, strict=True)):
+            options = example.options or self.info.options
+            sums = [scored[i, option].logprob for option in options]
+            self.answered.append(n)
+            self.predictions.append(options[max(range(len(options)), key=sums.__getitem__)])
+            self.leads.append(sums[0] - sums[1])
+        return scored
+
+    def _generate(self, chosen: Sequence[tuple[int, Prompt]]) -> None:
+        if chosen:
+            answers = self.method.backbone.generate([p for _, p in chosen], self.info.sampling)
+            self.answered += [n for n, _ in chosen]
+            self.predictions += [a.text.strip() for a in answers]
+
+    def _count(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:
+        sizes = [0 if p.prefix is None else len(p.prefix) for p in prompts]
+        self.prefix_tokens = max(self.prefix_tokens, *sizes)
+        if isinstance(self.method.backbone, TrainableBackbone):
+            lengths = self.method.backbone.lengths(prompts, [e.target for e in examples])
+            ends = len(examples)  # `lengths` counts an end-of-turn token for each target
+            self.prompt_tokens += sum(lengths) - sum(self.tokens[-len(examples) :]) - ends - sum(sizes)
+
+    def _profile(self, history: History) -> Profile:
+        digest = history.digest
+        if digest not in self._states:
+            self._states[digest] = self.method.prepare(history)
+            if len(self._states) > _STATES:
+                self._states.popitem(last=False)
+        self._states.move_to_end(digest)
+        return Profile(history, self._states[digest])
+
+    def results(self, answered: Sequence[Example]) -> tuple[dict[str, tuple[float, ...]], dict[str, float]]:
+        """Each metric's value for each answered example, and over all of them."""
+        values: dict[str, tuple[float, ...]] = {}
+        scores: dict[str, float] = {}
+        if not answered:
+            return values, scores
+        options = self.info.options or answered[0].options
+        targets = [e.target for e in answered]
+        for name in self.info.metrics:
+            given = self.leads if name == "auc" else self.predictions
+            if name == "auc" and len({t.strip() for t in targets}) < 2:
+                continue  # a tiny split where everybody said the same: the area is not defined
+            scores[name] = metrics.compute(name, given, targets, options)
+            if metrics.METRICS[name].each is not None:
+                values[name] = tuple(metrics.per_example(name, given, targets, options))
+        return values, scores
+
+
+def _generates(info: TaskInfo) -> bool:
+    return info.kind in ("text", "multilabel")
+
+
+def _spread(n: int, count: int) -> set[int]:
+    """`count` indices of n, evenly spread, so that many users are among them."""
+    count = min(n, count)
+    return {(2 * i + 1) * n // (2 * count) for i in range(count)}

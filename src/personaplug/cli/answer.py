@@ -1,0 +1,271 @@
+"""`personaplug answer`: one request or a chat as a user, beside other methods if wanted, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, moment, open_store, out, shown
+from personaplug.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
+from personaplug.types import Message, Request, Sampling
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from personaplug.personalizer import Personalizer
+    from personaplug.stores.base import Store
+
+EPILOG = (
+    'Examples: personaplug answer runs/mail/plug --user ada --store users.db "Dinner on Friday?" --vs none --why'
+    "\n\npersonaplug answer runs/mail/plug --user ada --store users.db"
+)
+
+_WHY = 10  # behaviours in the table of --why
+_HELP = """\
+/user NAME   go on as another user, in a new conversation
+/vs NAME     show a method's answer beside (none, or the folder of a trained one); /vs alone: only the first
+/why         what carried the persona in the last request
+/new         a new conversation
+/quit        leave (or Ctrl-D)"""
+
+
+def answer(  # noqa: PLR0913 (a command's options, each of which people look for by its own name)
+    artifact: Annotated[
+        str, typer.Argument(metavar="ARTIFACT", help="A trained plug: a folder or a hub id.", show_default=False)
+    ],
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="The request; without it, an interactive chat.", show_default=False),
+    ] = None,
+    *,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="As whom; by default as the unknown user.", show_default=False)
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    vs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Show this method's answer beside it: 'none' for the model alone, or a trained plug's folder. "
+            "May be repeated.",
+        ),
+    ] = None,
+    why: Annotated[bool, typer.Option("--why", help="Show which behaviours carried the persona.")] = False,
+    max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, metavar="T", help="0 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, metavar="P", help="Nucleus sampling.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Ends the answer where it comes up. May be repeated.")
+    ] = None,
+) -> None:
+    """Answer as a user: one request, or a chat when no TEXT is given.
+
+    What is not set stands as the plug was trained with.
+    """
+    if text is not None and not text.strip():
+        raise DataError("the request is empty; write one, or leave it out for a chat")
+    given = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": tuple(stop) if stop else None,
+    }
+    with closing(open_store(store)) as opened:
+        if user is None:
+            err().print("no --user: answering as the unknown user")
+        else:
+            opened.history(user)  # a wrong name should show before a model is loaded
+        talk = _Talk.start(artifact, opened, user, {k: v for k, v in given.items() if v is not None})
+        for name in vs or ():
+            talk.add_side(name)
+        if text is None:
+            _chat(talk)
+        else:
+            talk.ask(text)
+            if why:
+                talk.explain()
+
+
+@dataclass(slots=True)
+class _Side:
+    """One of the answerers, with what was said so far in its conversation."""
+
+    name: str
+    personalizer: Personalizer
+    turns: list[Message] = field(default_factory=list)
+
+    def request(self, user: str | None, text: str) -> Request:
+        """The text in the task's words, after what was said."""
+        base = self.personalizer.task.request(user, text)
+        return Request(user, (*base.messages[:-1], *self.turns, base.messages[-1]), base.query)
+
+    def remember(self, text: str, answer: str) -> None:
+        """Keep a turn, where the task is one of free text: a rating or a choice has no conversation."""
+        if self.personalizer.task.kind == "text":
+            self.turns += [Message("user", text), Message("assistant", answer)]
+
+
+@dataclass(slots=True)
+class _Talk:
+    """Who talks with which sides; the first one is the plug that was asked for."""
+
+    store: Store
+    user: str | None
+    sides: list[_Side]
+    given: dict[str, Any]
+    last: Request | None = None
+
+    @staticmethod
+    def start(artifact: str, store: Store, user: str | None, given: dict[str, Any]) -> _Talk:
+        """Load the plug with its models."""
+        main = _trained(artifact, store)
+        return _Talk(store, user, [_Side(main.method.name, main)], given)
+
+    def add_side(self, name: str) -> None:
+        """Another method on the same backbone."""
+        self.sides.append(_Side(name, _other(name, self.sides[0].personalizer, self.store)))
+
+    def restart(self, user: str | None) -> None:
+        """A new conversation, maybe as somebody else."""
+        if user is not None:
+            self.store.history(user)
+        self.user, self.last = user, None
+        for side in self.sides:
+            side.turns.clear()
+
+    def ask(self, text: str) -> None:
+        """Show the answers as they come: plainly if there is one side, else next to each other."""
+        requests = [side.request(self.user, text) for side in self.sides]
+        self.last = requests[0]
+        answers = self._stream(requests[0]) if len(self.sides) == 1 else self._compare(requests)
+        for side, reply in zip(self.sides, answers, strict=True):
+            side.remember(text, reply)
+
+    def explain(self) -> None:
+        """A table of the behaviours that carried the persona in the last request."""
+        screen = out()
+        if self.last is None:
+            screen.print("nothing was asked yet")
+            return
+        weights = [] if self.user is None else self.sides[0].personalizer.explain(self.user, self.last)
+        if not weights:
+            screen.print(f"no behaviour carried the answer of {self.sides[0].name!r}", markup=False)
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, title=f"{min(_WHY, len(weights))} of {len(weights):,} behaviours")
+        for column in ("share", "at", "input", "output"):
+            table.add_column(column)
+        for w in weights[:_WHY]:
+            b = w.behavior
+            table.add_row(f"{w.weight:.1%}", moment(b.at), Text(shown(b.input, 60)), Text(shown(b.output, 60)))
+        screen.print(table)
+
+    def _pieces(self, side: _Side, request: Request) -> Iterator[str]:
+        sampling: Sampling = replace(side.personalizer.task.sampling, **self.given)
+        return side.personalizer.stream(self.user, request, sampling)
+
+    def _stream(self, request: Request) -> list[str]:
+        reply = ""
+        for piece in self._pieces(self.sides[0], request):
+            reply += piece
+            sys.stdout.write(shown(piece) if sys.stdout.isatty() else piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
+        return [reply]
+
+    def _compare(self, requests: list[Request]) -> list[str]:
+        from rich.live import Live
+
+        answers = [""] * len(self.sides)
+        with Live(self._table(answers), console=out(), refresh_per_second=8) as live:
+            for i, (side, request) in enumerate(zip(self.sides, requests, strict=True)):
+                for piece in self._pieces(side, request):
+                    answers[i] += piece
+                    live.update(self._table(answers))
+        return answers
+
+    def _table(self, answers: list[str]) -> Table:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.ROUNDED, expand=True)
+        for side in self.sides:
+            table.add_column(Text(side.name), ratio=1, overflow="fold")
+        table.add_row(*(Text(shown(reply)) for reply in answers))
+        return table
+
+
+def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
+    from personaplug.artifacts import load_info, locate
+    from personaplug.personalizer import Personalizer
+
+    load_info(locate(artifact))  # before anything is said of loading
+    screen = err()
+    with screen.status(f"loading {shown(artifact)} …"):
+        return Personalizer.from_pretrained(artifact, store=store, **parts)
+
+
+def _other(name: str, main: Personalizer, store: Store) -> Personalizer:
+    """A method that needs no training by its name, or a trained one by its folder, on the backbone that is loaded."""
+    from personaplug import registry
+    from personaplug.personalizer import Personalizer
+
+    known = registry.names("method")
+    if name not in known:
+        if not Path(name).expanduser().is_dir():
+            raise UnknownNameError(f"--vs {name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
+        return _trained(name, store, backbone=main.backbone)
+    if registry.find("method", name).trained:
+        raise ConfigError(f"--vs {name!r}: this method must be trained; give the folder of a trained one")
+    parts = {"backbone": main.backbone, "vectors": main.method.vectors, "task": main.task}
+    return Personalizer(registry.build("method", name, {}, **parts), store, main.task)
+
+
+def _chat(talk: _Talk) -> None:
+    """Read lines until there are no more; an error is told and the chat goes on."""
+    screen, typing = out(), sys.stdin.isatty()
+    if typing:
+        screen.print("a chat; /help lists the commands", style="dim")
+    while True:
+        try:
+            line = screen.input(f"[bold]{'nobody' if talk.user is None else 'you'}>[/] " if typing else "").strip()
+        except EOFError:
+            return
+        if line == "/quit":
+            return
+        try:
+            if line.startswith("/"):
+                _command(talk, line)
+            elif line:
+                talk.ask(line)
+        except PersonaplugError as error:
+            err().print(f"error: {error}", markup=False, soft_wrap=True)
+
+
+def _command(talk: _Talk, line: str) -> None:
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if word == "/why":
+        talk.explain()
+    elif word == "/new":
+        talk.restart(talk.user)
+    elif word == "/user" and rest:
+        talk.restart(rest)
+    elif word == "/vs" and rest:
+        talk.add_side(rest)
+    elif word == "/vs":
+        del talk.sides[1:]
+    else:
+        out().print(_HELP, markup=False)

@@ -1,0 +1,178 @@
+"""`personaplug doctor`: what is installed, what is usable here, and what to do about what is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from personaplug import __version__
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, shown, store_file
+from personaplug.errors import PersonaplugError
+
+EPILOG = "Example: personaplug doctor --store users.db"
+
+Level = Literal["ok", "note", "broken"]
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[yellow]–[/]", "broken": "[red]broken[/]"}
+_ROOM = 2 << 30  # bytes: the default models, fetched and converted, with the demo's files
+_REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*(?:;\s*extra\s*==\s*['"]([\w-]+)['"])?""")
+_GATHERS = {"all"}  # extras that only name others
+_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report: a thing, how it is, and what to do about it ("" if nothing)."""
+
+    level: Level
+    thing: str
+    state: str
+    way_out: str = ""
+
+
+def doctor(store: StoreOption = DEFAULT_STORE) -> None:
+    """What is installed, which models, data and devices are usable, and what to do about what is not.
+
+    Ends with 1 if something is broken that everything needs, else with 0.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("", "thing", "state", "what to do"):
+        table.add_column(column, overflow="fold")
+    broken = 0
+    for finding in findings(store):
+        table.add_row(_MARKS[finding.level], *map(Text, (finding.thing, finding.state, finding.way_out)))
+        broken += finding.level == "broken"
+    screen = out()
+    screen.print(table)
+    screen.print(f"{counted(broken, 'thing')} broken" if broken else "nothing is broken")
+    if broken:
+        raise typer.Exit(1)
+
+
+def findings(store: str) -> Iterator[Finding]:
+    """Everything that is looked at, in the order of the report."""
+    yield Finding("ok", "personaplug", __version__)
+    yield Finding("ok", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield from _libraries()
+    yield from _devices()
+    yield from _threads()
+    yield _cache()
+    yield from _models()
+    yield from _data()
+    yield _store(store)
+
+
+def _libraries() -> Iterator[Finding]:
+    """The libraries of personaplug itself, then those of each extra, from the package's own metadata."""
+    for requirement in metadata.requires("personaplug") or ():
+        match = _REQUIREMENT.match(requirement)
+        if match is None or match[2] in _GATHERS:
+            continue
+        library, extra = match[1], match[2]
+        thing = f"{library} [{extra}]" if extra else library
+        try:
+            yield Finding("ok", thing, metadata.version(library))
+        except metadata.PackageNotFoundError:
+            way_out = f"pip install 'personaplug[{extra}]'" if extra else f"pip install {library}"
+            yield Finding("note" if extra else "broken", thing, "not installed", way_out)
+
+
+def _devices() -> Iterator[Finding]:
+    """What `auto` means here."""
+    try:
+        import torch
+
+        from personaplug.devices import pick_device, pick_dtype
+    except ModuleNotFoundError:
+        yield Finding("note", "device", "no torch: no model runs in this process", "pip install 'personaplug[local]'")
+        return
+    device = pick_device()
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
+    yield Finding("ok", "device", f"auto is {device} ({name}), {dtype}")
+
+
+def _threads() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    unset = {k: v for k, v in _THREADS.items() if os.environ.get(k, "").upper() != v}
+    state = f"{counted(cores, 'core')}; OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    if unset:
+        way_out = "if two processes compute at once: export " + " ".join(f"{k}={v}" for k, v in unset.items())
+        yield Finding("note", "threads", f"{state}; {', '.join(unset)} not set: waiting threads spin", way_out)
+    else:
+        yield Finding("ok", "threads", f"{state}; waiting threads sleep")
+
+
+def _cache() -> Finding:
+    from personaplug.models import cache_dir
+
+    folder = cache_dir()
+    there = _nearest(folder)
+    if not os.access(there, os.W_OK):
+        return Finding("broken", "cache", f"{folder}: not writable", "export PERSONAPLUG_CACHE=A_WRITABLE_FOLDER")
+    free = shutil.disk_usage(there).free
+    state = f"{folder}, {free / 2**30:,.1f} GB free"
+    if free < _ROOM:
+        return Finding("note", "cache", state, f"free {_ROOM >> 30} GB, or set PERSONAPLUG_CACHE to a larger disk")
+    return Finding("ok", "cache", state)
+
+
+def _models() -> Iterator[Finding]:
+    from personaplug.models import available
+
+    for found in available():
+        thing = f"model {found.bundle.name}"
+        yield _pulled(thing, found.folder, found.size, f"personaplug models pull {found.bundle.name}")
+
+
+def _data() -> Iterator[Finding]:
+    from personaplug.data import available
+
+    for found in available():
+        thing = f"data {found.data_set.name}"
+        yield _pulled(thing, found.folder, found.size, f"personaplug data pull {found.data_set.name}")
+
+
+def _pulled(thing: str, folder: Path | None, size: int, command: str) -> Finding:
+    if folder is None:
+        return Finding("note", thing, f"not here ({size / 1e6:,.0f} MB to fetch)", command)
+    return Finding("ok", thing, f"{size / 1e6:,.0f} MB in {folder}")
+
+
+def _store(url: str) -> Finding:
+    """Whether the store opens; one that is not there is no fault as long as it can be made."""
+    thing, file = f"store {shown(url)}", store_file(url)
+    if file is not None and not file.exists():
+        there = _nearest(file.absolute().parent)
+        if not os.access(there, os.W_OK):
+            return Finding("broken", thing, f"{there} is not writable", "name another file with --store")
+        return Finding("note", thing, "not there yet", f"personaplug ingest PATH --store {shown(url)}")
+    try:
+        with closing(open_store(url)) as opened:
+            users = len(opened.users())
+    except PersonaplugError as error:
+        state, _, way_out = str(error).rpartition("; ")
+        return Finding("broken", thing, state, way_out)
+    if file is not None and not (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK)):
+        return Finding("note", thing, f"{counted(users, 'user')}, read-only", "make the file and its folder writable")
+    return Finding("ok", thing, counted(users, "user"))
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    return next(p for p in (folder, *folder.parents) if p.exists())

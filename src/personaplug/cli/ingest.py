@@ -1,0 +1,62 @@
+"""`personaplug ingest`: behaviours from files into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, progress_bar, store_file
+from personaplug.jsonl_reader import MAX_LINE_BYTES
+
+if TYPE_CHECKING:
+    from personaplug.ingest import Checked
+    from personaplug.stores.base import Store
+
+EPILOG = "Example: personaplug ingest mail/ --store users.db"
+
+
+def ingest(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Folders with behaviors.jsonl, or .jsonl files.", show_default=False),
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    max_line_bytes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="A longer line is an error.")
+    ] = MAX_LINE_BYTES,
+) -> None:
+    """Add users' behaviours to a store.
+
+    A behaviour is one JSON object a line: "user" and "output", and as wanted "id", "input", "at" (UTC seconds or
+    ISO-8601), "rating" (0 to 1) and "fields" (strings by name).
+
+    All lines are checked before any is added. Doing it again adds only what is new, also after a kill.
+    """
+    from personaplug.ingest import check
+
+    file = store_file(store)
+    # A store that is there is opened first: its faults should show before minutes of checking.
+    opened = open_store(store) if file is None or file.exists() else None
+    with progress_bar("checking") as advance:
+        checked = [check(path, advance, max_line_bytes) for path in paths]
+    opened = opened or open_store(store, create=True)
+    try:
+        new = _add(checked, opened)
+    finally:
+        opened.close()
+    total = sum(c.behaviors for c in checked)
+    users = len(frozenset[str]().union(*(c.users for c in checked)))
+    out().print(
+        f"{counted(users, 'user')}, {counted(total, 'behaviour')} read, {new:,} new in {store}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _add(checked: list[Checked], store: Store) -> int:
+    from personaplug.ingest import add
+
+    with progress_bar("adding", sum(c.behaviors for c in checked)) as advance:
+        return sum(add(c, store, advance) for c in checked)

@@ -1,0 +1,105 @@
+"""Long steps on the screen: what is under way, how fast it goes, and what each took at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from personaplug.cli.console import err, out, progress_bar, shown
+
+if TYPE_CHECKING:
+    from personaplug.bench.showcase import Duel, Look
+    from personaplug.bench.summary import Line, Summary
+
+
+class Steps:
+    """Shows steps as they run and remembers their wall times; `watch` is what an `Experiment` is given."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def watch(self, name: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+        """Show a step: with a bar where its size is known."""
+        start = time.perf_counter()
+        if total:
+            with progress_bar(name, total) as advance:
+                yield advance
+        else:
+            err().print(f"{name} …", markup=False)
+            yield lambda _: None
+        spent = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + spent
+        err().print(f"{name}: {duration(spent)}", markup=False)
+
+    def print(self) -> None:
+        """Print what each step took, the longest first shown where it happened."""
+        from rich.table import Table
+
+        table = Table("step", "time", box=None, header_style="dim")
+        for name, seconds in self.seconds.items():
+            table.add_row(shown(name), duration(seconds))
+        out().print(table)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(4.25), duration(252.0)
+    ('4.2 s', '4 min 12 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def print_summary(summary: Summary) -> None:
+    """The table of scores with their intervals, and the gains that matter."""
+    from rich.table import Table
+
+    from personaplug.bench.report import METRIC_NAMES, unit
+
+    metrics = list(dict.fromkeys(m for line in summary.lines for m in line.scores))
+    table = Table(title=f"{summary.results[0].task.name} / {summary.results[0].name}", title_justify="left")
+    table.add_column("what the model is given")
+    for metric in metrics:
+        table.add_column(METRIC_NAMES.get(metric, metric), justify="right")
+    for line in summary.lines:
+        style = "bold" if line.row is summary.main else None
+        table.add_row(shown(line.row.title), *(_cell(line, m) for m in metrics), style=style)
+    screen = out()
+    screen.print(table)
+    if summary.gains:
+        screen.print(f"{summary.main.title} is better, in {unit(summary.metric)}:", markup=False)
+    for gain in summary.gains:
+        found = gain.interval
+        verdict = "excludes 0" if found.excludes_zero else "includes 0"
+        screen.print(
+            f"  over {gain.other}: {found.mean:+.4f}  95% [{found.low:+.4f}, {found.high:+.4f}], {verdict}",
+            markup=False,
+        )
+
+
+def print_people(duel: Duel | None, looks: Sequence[Look]) -> None:
+    """The same requests as two users, and what a persona looked at."""
+    screen = out()
+    if duel:
+        for n, request in enumerate(duel.requests):
+            screen.print(f"\nrequest: {shown(request)}", markup=False, style="bold")
+            for person, answer in zip(duel.people, duel.answers[n], strict=True):
+                screen.print(f"  as {shown(person.user)}: {shown(answer, 300)}", markup=False)
+            screen.print(f"  as nobody: {shown(duel.plain[n], 300)}", markup=False, style="dim")
+    for look in looks[:1]:
+        note = "all weigh the same (mean pooling); the newest" if look.uniform else "heaviest first"
+        screen.print(f"\nwhat the persona of {shown(look.user)} looked at, {note}:", markup=False, style="bold")
+        for share in look.shares[:5]:
+            screen.print(f"  {share.weight:6.1%}  {shown(share.text, 100)}", markup=False)
+
+
+def _cell(line: Line, metric: str) -> str:
+    if metric not in line.scores:
+        return "–"
+    mean, deviation = line.scores[metric]
+    found = line.intervals.get(metric)
+    text = f"{mean:.3f}" + (f" ± {deviation:.3f}" if line.seeds > 1 else "")
+    return f"{text} [{found.low:.3f}, {found.high:.3f}]" if found else text

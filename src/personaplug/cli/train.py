@@ -1,0 +1,81 @@
+"""`personaplug train`: a method on a task, from a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from personaplug.cli.console import out as screen
+
+if TYPE_CHECKING:
+    from personaplug.bench.experiment import Experiment
+    from personaplug.cli.steps import Steps
+
+EPILOG = "Example: personaplug train experiments/chitchat/plug.toml --set training.steps=200"
+RUN = "run.toml"
+
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a value, for example training.steps=200.")
+]
+StoreUrlOption = Annotated[
+    str, typer.Option("--store", metavar="FILE", help="Where vectors are kept; by default users.db in --out.")
+]
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train.", show_default=False)],
+    sets: SetOption = [],  # noqa: B006 - typer's own default for a list
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What is left here.", show_default="runs/CONFIG")
+    ] = None,
+    store: StoreUrlOption = "",
+) -> None:
+    """Train a method on a task; killed and run again, it goes on where it stopped.
+
+    The trained artifact stands in FOLDER/METHOD; a second run with the same configuration loads it and is done.
+    """
+    from personaplug.cli.steps import Steps, duration
+
+    experiment = open_experiment(config, sets, out, store, Steps())
+    fitted = experiment.fit()
+    curve = fitted.curve
+    if fitted.reused:
+        text = f"{fitted.folder} is trained already with this configuration ({curve.steps} steps); nothing to do"
+    elif curve.steps:
+        last = f", last loss {curve.curve[-1][1]:.4f} nats a token" if curve.curve else ""
+        text = f"{fitted.folder}: {curve.steps} steps in {duration(curve.seconds)}{last}"
+    else:
+        text = f"{fitted.folder}: {fitted.assembly.method.name} has nothing to train; saved as it is"
+    screen().print(text, markup=False, soft_wrap=True)
+
+
+def open_experiment(config: Path, sets: list[str], out: Path | None, store: str, steps: Steps) -> Experiment:
+    """The experiment of a configuration file, or of a folder that `train` made.
+
+    Raises:
+        ConfigError: there is no such file, or something in it is wrong.
+    """
+    from personaplug.bench.experiment import Experiment, read_run
+    from personaplug.config import apply_sets, read_toml, to_mapping, write_toml
+
+    file = config / RUN if config.is_dir() else config
+    name = config.resolve().name if config.is_dir() else config.stem
+    folder = out or (config if config.is_dir() else Path("runs") / name)
+    plain = apply_sets(read_toml(file), sets)
+    if store:
+        plain["store"] = {"name": "sql", "url": store}
+    run = read_run(plain, str(file))
+    experiment = Experiment(run, folder, name, steps.watch)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_toml(folder / RUN, _absolute(to_mapping(run)))
+    return experiment
+
+
+def _absolute(run: dict[str, Any]) -> dict[str, Any]:
+    """The run as it can be read from anywhere: the task's data are named by their full path."""
+    task = dict(run["task"])
+    if "path" in task:
+        task["path"] = str(Path(task["path"]).expanduser().absolute())
+    return {**run, "task": task}

@@ -1,0 +1,128 @@
+"""`personaplug users`: who is in a store, what they did, taking it out and erasing it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, moment, open_store, out, shown
+from personaplug.errors import DataError
+
+if TYPE_CHECKING:
+    from personaplug.types import Behavior
+
+app = typer.Typer(no_args_is_help=True, help="Show, export and forget the users of a store.")
+
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A user's name.", show_default=False)]
+
+
+@app.command("list", epilog="Example: personaplug users list --store users.db")
+def list_users(store: StoreOption = DEFAULT_STORE) -> None:
+    """Everybody in the store, with how much is known of them."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    with closing(open_store(store)) as opened:
+        users = opened.users()
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("user", overflow="fold")
+    table.add_column("behaviours", justify="right")
+    table.add_column("first")
+    table.add_column("last")
+    for user in users:
+        table.add_row(Text(shown(user.user)), f"{user.behaviors:,}", moment(user.first), moment(user.last))
+    screen = out()
+    if users:
+        screen.print(table)
+    screen.print(f"{counted(len(users), 'user')}, {counted(sum(u.behaviors for u in users), 'behaviour')}")
+
+
+@app.command(epilog="Example: personaplug users show ada --newest 20 --store users.db")
+def show(
+    user: UserArgument,
+    store: StoreOption = DEFAULT_STORE,
+    newest: Annotated[int, typer.Option(min=0, metavar="N", help="How many behaviours to show.")] = 10,
+) -> None:
+    """A user's newest behaviours."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    with closing(open_store(store)) as opened:
+        history = opened.history(user)
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("at", "input", "output", "rating"):
+        table.add_column(name)
+    for b in reversed(history.last(newest).behaviors):
+        rating = "" if b.rating is None else f"{b.rating:g}"
+        table.add_row(moment(b.at), Text(shown(b.input, 70)), Text(shown(b.output, 70)), rating)
+    screen = out()
+    screen.print(f"{shown(user)}: {counted(len(history), 'behaviour')}, version {history.version}", markup=False)
+    if table.row_count:
+        screen.print(table)
+
+
+@app.command(epilog="Example: personaplug users export ada --out ada.jsonl --store users.db")
+def export(
+    user: UserArgument,
+    store: StoreOption = DEFAULT_STORE,
+    to: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to; by default the screen or the pipe.")
+    ] = None,
+) -> None:
+    """A user's behaviours as `personaplug ingest` reads them: adding them again changes nothing."""
+    with closing(open_store(store)) as opened:
+        history = opened.history(user)
+    lines = _lines(history)
+    if to is None:
+        sys.stdout.buffer.writelines(lines)  # bytes: UTF-8 whatever the terminal's encoding
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with to.open("wb") as file:
+            file.writelines(lines)
+    except OSError as error:
+        raise DataError(f"{to}: cannot be written: {error.strerror}; name another file with --out") from None
+
+
+def _lines(behaviors: Iterable[Behavior]) -> Iterator[bytes]:
+    for b in behaviors:
+        record = {
+            "user": b.user,
+            "id": b.id,
+            "at": b.at,
+            "input": b.input,
+            "output": b.output,
+            "rating": b.rating,
+            "fields": dict(b.fields) or None,
+        }
+        kept = {key: value for key, value in record.items() if value is not None}
+        yield json.dumps(kept, ensure_ascii=False).encode() + b"\n"
+
+
+@app.command(epilog="Example: personaplug users forget ada --store users.db")
+def forget(
+    user: UserArgument,
+    store: StoreOption = DEFAULT_STORE,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase a user: afterwards no byte of their text, vectors or prepared states is left in the store's files."""
+    with closing(open_store(store)) as opened:
+        count = len(opened.history(user))
+        if not yes:
+            question = f"Erase user {user!r} with {counted(count, 'behaviour')} from {store}, for ever?"
+            typer.confirm(question, abort=True, err=True)
+        receipt = opened.forget(user)
+    out().print(
+        f"forgot {receipt.user!r} at {moment(receipt.at)} UTC: {counted(receipt.behaviors, 'behaviour')}, "
+        f"{counted(receipt.vectors, 'vector')}, {counted(receipt.states, 'prepared state')} erased",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,193 @@
+"""What backbones that run in this process share: tokens, soft tokens, batches, decoding.
+
+Shapes: b: rows, k: prefix tokens, d: the model's width, v: vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from personaplug.backbones.base import TrainableBackbone
+from personaplug.batching import token_batches
+from personaplug.decoding import Choice, visible_text
+from personaplug.errors import DataError, ModelError
+from personaplug.types import Completion, Message, Prompt, Sampling
+
+_REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
+
+
+class InProcessBackbone(TrainableBackbone):
+    """A frozen transformers model on this machine.
+
+    Args:
+        key: identity of the weights.
+        model: the loaded model, on its device.
+        tokenizer: its tokenizer.
+        batch_tokens: batches are filled up to this many tokens, padding included.
+    """
+
+    config: Any
+
+    def __init__(self, key: str, model: Any, tokenizer: Any, batch_tokens: int) -> None:
+        self.key = key
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self.device = model.device
+        self.dtype = model.dtype
+        embedding = model.get_input_embeddings()
+        self.width = int(embedding.weight.shape[1])
+        self.token_norm = mean_token_norm(embedding)
+        self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+        ends = model.generation_config.eos_token_id
+        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._remembered: dict[tuple[Message, ...], list[int]] = {}
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _text(self, messages: tuple[Message, ...]) -> str:
+        """A conversation as the model reads it, up to where the answer begins."""
+
+    def prompt_ids(self, messages: tuple[Message, ...]) -> list[int]:
+        """Token ids of a conversation up to where the answer begins.
+
+        Raises:
+            DataError: more tokens than the model reads.
+        """
+        ids = self._remembered.get(messages)
+        if ids is None:
+            special = not self.tokenizer.chat_template
+            ids = list(self.tokenizer(self._text(messages), add_special_tokens=special).input_ids)
+            if len(ids) >= self.context:
+                raise DataError(
+                    f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
+                )
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[messages] = ids
+        return ids
+
+    def target_ids(self, target: str) -> list[int]:
+        """Token ids of an answer with the end-of-turn token."""
+        return [*self.tokenizer(target, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+
+    def continuation_ids(self, continuations: Sequence[str]) -> list[list[int]]:
+        """Token ids of each continuation, without the end-of-turn token.
+
+        Raises:
+            DataError: a continuation has no token.
+        """
+        ids = [list(self.tokenizer(c, add_special_tokens=False).input_ids) for c in continuations]
+        empty = next((i for i, row in enumerate(ids) if not row), None)
+        if empty is not None:
+            raise DataError(f"continuation {continuations[empty]!r} (number {empty}) has no token: nothing to score")
+        return ids
+
+    def left_length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, its prefix included."""
+        return len(self.prompt_ids(prompt.messages)) + (0 if prompt.prefix is None else len(prompt.prefix))
+
+    @override
+    def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:
+        return [self.left_length(p) + len(self.target_ids(t)) for p, t in zip(prompts, targets, strict=True)]
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """The model's own embeddings [n, d] of token ids."""
+        return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
+
+    def soft(self, prompt: Prompt) -> Tensor:
+        """The prompt's soft tokens [k, d] as the model reads them.
+
+        Raises:
+            DataError: they are not as wide as the model.
+        """
+        prefix = torch.as_tensor(prompt.prefix).to(self.device, self.dtype)
+        if prefix.ndim != 2 or prefix.shape[1] != self.width:
+            raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
+        return prefix
+
+    # -- decoding -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
+        """Read the prompts; the result gives logits [b, v]: called with nothing first, then with the last tokens."""
+
+    def _decode(self, prompts: Sequence[Prompt], choices: list[Choice]) -> Iterator[None]:
+        """Extend every choice by a token at each step until all are done; each row draws from its own generator."""
+        if all(c.done for c in choices):
+            return
+        with torch.inference_mode():
+            step = self._stepper(prompts)
+            logits = step(None)
+        while True:
+            tokens = [choice.take(logits[row]) for row, choice in enumerate(choices)]
+            for choice in choices:
+                if not choice.done and choice.sampling.stop:
+                    choice.check_stop(self._detokenize(choice.tokens))
+            yield
+            if all(c.done for c in choices):
+                return
+            with torch.inference_mode():
+                logits = step(tokens)
+
+    @override
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        lengths = [self.left_length(p) + sampling.max_tokens for p in prompts]
+        out: dict[int, Completion] = {}
+        for batch in token_batches(lengths, self.batch_tokens):
+            choices = [Choice(sampling, self._ends) for _ in batch]
+            for _ in self._decode([prompts[i] for i in batch], choices):
+                pass
+            for i, choice in zip(batch, choices, strict=True):
+                text = visible_text(self._detokenize(choice.tokens), sampling.stop)
+                out[i] = Completion(text, tuple(choice.tokens), self.left_length(prompts[i]), choice.finish)
+        return [out[i] for i in range(len(prompts))]
+
+    @override
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        choice, sent = Choice(sampling, self._ends), 0
+        for _ in self._decode([prompt], [choice]):
+            text = visible_text(self._detokenize(choice.tokens), sampling.stop, final=choice.done)
+            if len(text) > sent:
+                yield text[sent:]
+                sent = len(text)
+
+    def _detokenize(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+@torch.no_grad()
+def mean_token_norm(embedding: Any) -> float:
+    """Mean L2 norm of what the embedding layer returns for each token (some models scale inside it)."""
+    vocabulary = torch.arange(embedding.weight.shape[0], device=embedding.weight.device)
+    return float(torch.cat([embedding(ids).float().norm(dim=-1) for ids in vocabulary.split(8192)]).mean())
+
+
+def load_pretrained(auto: Any, location: str, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
+    """A frozen model of a transformers Auto class and its tokenizer, from a folder or a hub id.
+
+    Raises:
+        ModelError: the weights cannot be loaded; names the model and the cause.
+    """
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location)
+        model = auto.from_pretrained(location, dtype=dtype, **options)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {location!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    model.requires_grad_(False).eval()
+    return model, tokenizer

@@ -1,0 +1,234 @@
+"""The way into a store's database: where it is, its transactions, its errors, and erasing the bytes of deleted rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, delete, event, exc, inspect, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from personaplug.errors import ConfigError, DataError
+from personaplug.registry import missing_extra
+from personaplug.stores.database.schema import METADATA, TABLES
+from personaplug.stores.migrations import HEAD, VERSION_TABLE, revision, upgrade
+
+WAIT = 60.0  # seconds to wait for other processes before giving up
+ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may still be in the files
+
+_WAYS_OUT = {
+    "not a database": "name a personaplug store or a new file",
+    "malformed": "restore it from a backup",
+    "locked": f"another process has been writing for more than {WAIT:.0f} s; try again",
+    "readonly": "make the file and its folder writable",
+    "is full": "free some space",
+    "unable to open": "check that you may read and write it",
+}
+
+
+class Database:
+    """A SQLite file in WAL mode or a PostgreSQL database, with the tables of the newest revision.
+
+    Raises:
+        ConfigError: the URL is not one, or of another kind of database.
+        DataError: what is there is no store, is damaged, cannot be reached, or was made by a newer personaplug.
+    """
+
+    def __init__(self, url: str) -> None:
+        place = _locate(url)
+        self.sqlite = place.get_backend_name() == "sqlite"
+        self.where = str(place.database) if self.sqlite else place.render_as_string(hide_password=True)
+        self._engine = _engine(place)
+        self._writer = self._engine.execution_options(personaplug_writes=True)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the store and waits for nobody."""
+        with self._errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that is on disk when it ends, and leaves nothing if it raises."""
+        with self._errors(), self._writer.begin() as connection:
+            yield connection
+
+    def insert(self, table: Table) -> Any:
+        """An INSERT that knows ON CONFLICT, which each dialect has for itself."""
+        return sqlite.insert(table) if self.sqlite else postgresql.insert(table)
+
+    def put_document(self, connection: Connection, key: str, value: Mapping[str, Any]) -> None:
+        """Store a JSON document under `key`."""
+        insert = self.insert(METADATA).values(key=key, value=dict(value))
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=[METADATA.c.key], set_={"value": insert.excluded.value})
+        )
+
+    def begin_erasing(self, connection: Connection) -> str:
+        """Note, together with the deletion, that bytes are left to erase: a killed process cannot lose that."""
+        token = uuid.uuid4().hex
+        self.put_document(connection, ERASING, {"token": token})
+        return token
+
+    def erase(self, token: str, *, patient: bool = True) -> None:
+        """Rewrite the store's files, so that nothing is left of deleted rows.
+
+        Raises:
+            DataError: patient, and another process would not stop reading the old bytes.
+        """
+        with self._errors():
+            done = self._rewrite_file(WAIT if patient else 0.0) if self.sqlite else self._rewrite_tables()
+        if done:
+            with self.write() as connection:
+                noted = document(connection, ERASING)
+                if noted is not None and noted["token"] == token:  # else a later erasure is still at work
+                    connection.execute(delete(METADATA).where(METADATA.c.key == ERASING))
+        elif patient:
+            raise DataError(
+                f"store {self.where}: deleted, but a process has been reading the store for {WAIT:.0f} s, so that old "
+                "bytes are left in its -wal file; end that process and open the store again"
+            )
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self._engine.dispose()
+
+    def _open(self) -> None:
+        with self.read() as connection:
+            found = revision(connection)
+            if found is None:
+                self._refuse_strangers(connection)
+        if found != HEAD:
+            if self.sqlite:
+                self._use_wal()
+            with self.write() as connection:  # SQLite's write lock lets one process upgrade while the others wait
+                if not self.sqlite:
+                    connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7267364)")
+                upgrade(connection, self.where)
+        with self.read() as connection:
+            pending = document(connection, ERASING)
+        if pending is not None:
+            self.erase(pending["token"], patient=False)
+
+    def _refuse_strangers(self, connection: Connection) -> None:
+        strangers = set(inspect(connection).get_table_names())
+        if VERSION_TABLE in strangers:  # another process has just made the tables
+            return
+        if not self.sqlite:  # a PostgreSQL database may be shared, as long as no table of ours is in the way
+            strangers &= set(TABLES.tables)
+        if strangers:
+            raise DataError(
+                f"store {self.where}: has a table {min(strangers)!r} that personaplug did not make; name another one"
+            )
+
+    def _use_wal(self) -> None:
+        # SQLite does not wait for its lock here, so several processes that open a fresh file take turns by hand.
+        deadline = time.monotonic() + WAIT
+        with self._errors(), closing(self._engine.raw_connection()) as raw:
+            while True:
+                try:
+                    raw.cursor().execute("PRAGMA journal_mode=WAL")
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    return
+
+    def _rewrite_file(self, wait: float) -> bool:
+        deadline = time.monotonic() + wait
+        with closing(self._engine.raw_connection()) as raw:
+            cursor = raw.cursor()
+            cursor.execute("VACUUM")
+            while True:  # the new file is in the log; it replaces the old one when nobody reads that any more
+                busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not busy or time.monotonic() > deadline:
+                    return not busy
+                time.sleep(0.05)
+
+    def _rewrite_tables(self) -> bool:
+        names = ", ".join(TABLES.tables)
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"VACUUM FULL {names}")
+        return True
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeEncodeError:
+            raise DataError(f"store {self.where}: half a surrogate pair (\\ud800-\\udfff) is not text") from None
+        except (exc.DBAPIError, sqlite3.Error) as error:
+            cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            way_out = next((f"; {way}" for sign, way in _WAYS_OUT.items() if sign in cause), "")
+            raise DataError(f"store {self.where}: {cause}{way_out}") from None
+
+
+def document(connection: Connection, key: str) -> Mapping[str, Any] | None:
+    """The JSON document stored under `key`, or None."""
+    return connection.execute(select(METADATA.c.value).where(METADATA.c.key == key)).scalar_one_or_none()
+
+
+def _locate(given: str) -> URL:
+    """The URL that a path or URL means; for SQLite, with an absolute path to a file that can be."""
+    if "://" not in given:
+        url = URL.create("sqlite", database=given)
+    else:
+        try:
+            url = make_url(given)
+        except exc.ArgumentError:
+            raise ConfigError(
+                f"store url {given!r}: not a URL; expected a path or postgresql://HOST/DATABASE"
+            ) from None
+    if url.drivername in {"postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() != "sqlite":
+        raise ConfigError(f"store url {given!r}: expected sqlite:///PATH or postgresql://HOST/DATABASE")
+    if not url.database or url.database == ":memory:":
+        raise ConfigError(f"store url {given!r}: a store must last; give the path of a file")
+    path = Path(url.database).expanduser().absolute()
+    if path.is_dir():
+        raise DataError(f"store {path}: is a folder; name a file in it, for example {path / 'personaplug.db'}")
+    if not path.parent.is_dir():
+        raise DataError(f"store {path}: its folder does not exist; make it first")
+    return url.set(database=str(path))
+
+
+def _engine(url: URL) -> Engine:
+    on_sqlite = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_engine(
+            url,
+            json_serializer=partial(json.dumps, ensure_ascii=False),
+            connect_args={"timeout": WAIT} if on_sqlite else {},
+        )
+    except ModuleNotFoundError as error:
+        raise missing_extra(f"store {url.drivername!r}", error) from error
+    if on_sqlite:
+        event.listen(engine, "connect", _prepare_connection)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare_connection(raw: Any, _record: Any) -> None:
+    raw.isolation_level = None  # the driver's own BEGIN would come too late; `_begin` sends it
+    for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL"):
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A write takes its lock at once: a read that turns into a write later would fail instead of waiting.
+    writes = connection.get_execution_options().get("personaplug_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

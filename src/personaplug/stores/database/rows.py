@@ -1,0 +1,103 @@
+"""What stands in the columns: a behaviour's content, a vector's bytes, a state's arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from personaplug.errors import ConflictError, DataError
+from personaplug.stores.base import VectorRow
+from personaplug.types import Behavior, State
+
+CHECKSUM = 16  # bytes
+
+
+def behavior_rows(given: Iterable[Behavior]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(user, id) -> the columns of `behaviors` that hold content; an id given twice counts once.
+
+    Raises:
+        ConflictError: an id is given twice with different contents.
+        DataError: a text that UTF-8 cannot hold.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for b in given:
+        row: dict[str, Any] = {
+            "input": b.input,
+            "output": b.output,
+            "at": None if b.at is None else float(b.at),
+            "rating": None if b.rating is None else float(b.rating),
+            "fields": dict(b.fields),
+        }
+        try:
+            content = json.dumps([b.user, b.id, row], ensure_ascii=False, sort_keys=True).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"behaviour {b.id!r} of user {b.user!r}: half a surrogate pair (\\ud800-\\udfff) is not text"
+            ) from None
+        row["digest"] = _checksum(content)
+        if rows.setdefault((b.user, b.id), row)["digest"] != row["digest"]:
+            raise conflict(b.user, b.id, "given twice")
+    return rows
+
+
+def conflict(user: str, id_: str, how: str) -> ConflictError:
+    """The error for one id with two contents."""
+    return ConflictError(
+        f"behaviour {id_!r} of user {user!r} is {how} with other content; use another id, or remove the old one first"
+    )
+
+
+def pack_vector(row: VectorRow) -> bytes:
+    """A vector [e] as little-endian float16.
+
+    Raises:
+        DataError: it is not one-dimensional, or holds a number that float16 cannot.
+    """
+    with np.errstate(over="ignore"):
+        half = np.asarray(row.vector).astype("<f2")
+    if half.ndim != 1 or not np.isfinite(half).all():
+        raise DataError(
+            f"vector of behaviour {row.behavior!r} of user {row.user!r}: shape {half.shape}, expected one dimension of "
+            "finite numbers within float16's range (at most 65,504)"
+        )
+    return half.tobytes()
+
+
+def unpack_vector(blob: bytes, dim: int) -> NDArray[np.float32] | None:
+    """The vector [dim], or None where the bytes are too many or too few."""
+    return np.frombuffer(blob, "<f2").astype(np.float32) if len(blob) == 2 * dim else None
+
+
+def pack_state(state: State) -> bytes:
+    """Named arrays as a checksum and a NumPy .npz archive, without pickles.
+
+    Raises:
+        DataError: an array of Python objects.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # not np.savez, which takes no array named "file"
+        for name, array in state.items():
+            if np.asarray(array).dtype.hasobject:
+                raise DataError(f"state array {name!r} holds Python objects; keep numbers or strings in it")
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    return _checksum(buffer.getvalue()) + buffer.getvalue()
+
+
+def unpack_state(blob: bytes) -> State | None:
+    """The arrays, or None where the checksum says that a byte has changed."""
+    if _checksum(blob[CHECKSUM:]) != blob[:CHECKSUM]:
+        return None
+    with np.load(io.BytesIO(blob[CHECKSUM:]), allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _checksum(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CHECKSUM).digest()

@@ -1,0 +1,109 @@
+"""The sentence encoder: a tiny random BERT made on the spot, and MiniLM where models are at hand."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("sentence_transformers")
+
+from personaplug import models
+from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
+from personaplug.errors import ModelError
+
+TEXTS = ["a rather longer text than the others", "short", "", "x y z"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    path = tmp_path_factory.mktemp("models")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *ascii_lowercase, *(f"##{c}" for c in ascii_lowercase)]
+    (path / "vocab.txt").write_text("\n".join(words))
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(path / "bert")
+    BertTokenizerFast(str(path / "vocab.txt"), model_max_length=64).save_pretrained(path / "bert")
+    bert = Transformer(str(path / "bert"))
+    SentenceTransformer(modules=[bert, Pooling(32, "mean")], device="cpu").save(str(path / "tiny"))
+    return str(path / "tiny")
+
+
+def build(folder, **config):
+    return SentenceEncoder(SentenceConfig(**({"model": folder, "device": "cpu"} | config)))
+
+
+def test_vectors_are_unit_length_unless_asked_not_to_be(folder):
+    unit, raw = build(folder), build(folder, normalize=False)
+    lengths = np.linalg.norm(raw.encode(TEXTS), axis=-1, keepdims=True)
+    assert np.abs(lengths - 1).min() > 1e-3
+    np.testing.assert_allclose(unit.encode(TEXTS), raw.encode(TEXTS) / lengths, atol=1e-5)
+
+
+@pytest.mark.parametrize("budget", [1, 16, 4096])
+def test_the_batch_budget_does_not_change_a_vector(folder, budget):
+    np.testing.assert_allclose(
+        build(folder, tokens_per_batch=budget).encode(TEXTS), build(folder).encode(TEXTS), atol=1e-5
+    )
+
+
+def test_the_query_prefix_stands_before_queries_only(folder):
+    plain, prefixed = build(folder), build(folder, query_prefix="find ")
+    np.testing.assert_allclose(prefixed.encode(TEXTS), plain.encode(TEXTS), atol=1e-5)
+    queries = prefixed.encode(TEXTS[:2], role="query")
+    np.testing.assert_allclose(queries, plain.encode(["find " + t for t in TEXTS[:2]]), atol=1e-5)
+    assert not np.allclose(queries, plain.encode(TEXTS[:2], role="query"), atol=1e-3)
+
+
+def test_texts_beyond_the_models_length_are_cut(folder):
+    long = build(folder).encode(["a b c " * 500, "a b c " * 600])
+    np.testing.assert_allclose(long[0], long[1], atol=1e-5)
+
+
+def test_keys_tell_dtype_normalization_and_prefix_apart(folder):
+    configs = [{}, {"dtype": "bfloat16"}, {"normalize": False}, {"query_prefix": "find "}]
+    keys = {build(folder, **c).key for c in configs}
+    assert len(keys) == 4
+    assert build(folder).key == build(folder, dtype="float32", tokens_per_batch=8).key
+    assert build(folder).key.endswith(":mean:float32:unit")
+
+
+def test_a_trainable_copy_starts_at_the_encoders_vectors_and_learns_without_moving_them(folder):
+    encoder = build(folder, query_prefix="find ")
+    before = encoder.encode(TEXTS, role="query")
+    trained = encoder.copy_for_training().eval()
+    vectors = trained(TEXTS)
+    np.testing.assert_allclose(vectors.detach().numpy(), before, atol=1e-5)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1.0)
+    vectors[:, 0].sum().backward()
+    optimizer.step()
+    assert not np.allclose(trained(TEXTS).detach().numpy(), before, atol=1e-4)
+    assert np.array_equal(encoder.encode(TEXTS, role="query"), before)
+
+
+def test_a_folder_without_a_model_is_a_one_line_error(tmp_path):
+    with pytest.raises(ModelError, match=r"config\.json"):
+        build(str(tmp_path))
+
+
+@pytest.mark.model
+def test_bfloat16_minilm_stays_near_float32():
+    models.pull("minilm")
+    texts = ["a movie about robots", "no.", "the quarterly tax report is late again"]
+    full, half = build("minilm").encode(texts), build("minilm", dtype="bfloat16").encode(texts)
+    assert (full * half).sum(-1).min() > 0.999
+    assert np.linalg.norm(half, axis=-1) == pytest.approx(1, abs=1e-5)
