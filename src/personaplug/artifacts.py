@@ -56,8 +56,8 @@ class ArtifactInfo:
     method: str
     config: Mapping[str, Any]
     backbone: Part
-    encoder: Part | None
     task: TaskInfo
+    encoder: Part | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)

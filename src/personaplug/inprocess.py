@@ -17,6 +17,7 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.batching import token_batches
 from personaplug.decoding import Choice, visible_text
 from personaplug.errors import DataError, ModelError
+from personaplug.models import ResolvedModel
 from personaplug.types import Completion, Message, Prompt, Sampling
 
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
@@ -170,8 +171,8 @@ def mean_token_norm(embedding: Any) -> float:
     return float(torch.cat([embedding(ids).float().norm(dim=-1) for ids in vocabulary.split(8192)]).mean())
 
 
-def load_pretrained(auto: Any, location: str, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
-    """A frozen model of a transformers Auto class and its tokenizer, from a folder or a hub id.
+def load_pretrained(auto: Any, found: ResolvedModel, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
+    """A frozen model of a transformers Auto class and its tokenizer, from where `models.resolve` found them.
 
     Raises:
         ModelError: the weights cannot be loaded; names the model and the cause.
@@ -182,10 +183,10 @@ def load_pretrained(auto: Any, location: str, dtype: torch.dtype, **options: Any
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location)
-        model = auto.from_pretrained(location, dtype=dtype, **options)
+        tokenizer = AutoTokenizer.from_pretrained(found.location, revision=found.revision)
+        model = auto.from_pretrained(found.location, revision=found.revision, dtype=dtype, **options)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {location!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"model {found.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     finally:
         if bars:
             logging.enable_progress_bar()

@@ -76,11 +76,14 @@ class CausalBackbone(InProcessBackbone):
     accepts = Needs.TEXT | Needs.PREFIX
 
     def __init__(self, config: CausalConfig) -> None:
+        from transformers import AutoModelForCausalLM
+
         found = models.resolve(config.model)
         device = pick_device(config.device)
         # On a CPU, the fused kernel's backward takes 1.5 times as long as the plain one at these lengths.
         attention = "eager" if device == "cpu" else "sdpa"
-        model, tokenizer = load_causal(found.location, pick_dtype(config.dtype, device), attention)
+        dtype = pick_dtype(config.dtype, device)
+        model, tokenizer = load_pretrained(AutoModelForCausalLM, found, dtype, attn_implementation=attention)
         super().__init__(f"causal:{found.identity}", model.to(device), tokenizer, config.batch_tokens)
         self.config = config
         # `logits_to_keep` hands the head a strided slice, for which torch copies the whole head once a row (b x v x d).
@@ -213,14 +216,3 @@ class CausalBackbone(InProcessBackbone):
             return out.logits[:, -1].float()
 
         return step
-
-
-def load_causal(location: str, dtype: torch.dtype, attention: str = "sdpa") -> tuple[Any, Any]:
-    """A frozen decoder-only model and its tokenizer from a folder or a hub id.
-
-    Raises:
-        ModelError: the weights cannot be loaded; names the model and the cause.
-    """
-    from transformers import AutoModelForCausalLM
-
-    return load_pretrained(AutoModelForCausalLM, location, dtype, attn_implementation=attention)

@@ -55,7 +55,7 @@ class Seq2SeqBackbone(InProcessBackbone):
 
         found = models.resolve(config.model)
         device = pick_device(config.device)
-        model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, found.location, pick_dtype(config.dtype, device))
+        model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, found, pick_dtype(config.dtype, device))
         super().__init__(f"seq2seq:{found.identity}", model.to(device), tokenizer, config.batch_tokens)
         self.config = config
 

@@ -138,6 +138,8 @@ class Experiment:
         assembly = assemble(run, self.info, self.store if run.encoder else None, self.backbone)
         label = name if run.training.seed == self.run.training.seed else f"{name}-seed{run.training.seed}"
         folder, log = self.out / label, self.out / f"{label}.training.json"
+        if name == "none":
+            return Fitted(assembly, Curve(0, 0.0, ()), folder, reused=True)
         if (folder / CONFIG).exists():
             self._check_same(folder, assembly)
             if assembly.method.trained:

@@ -78,6 +78,8 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
         "seed": seed,
         "stop": tuple(stop) if stop else None,
     }
+    for name in vs or ():
+        _is_folder(name)
     with closing(open_store(store)) as opened:
         if user is None:
             err().print("no --user: answering as the unknown user")
@@ -130,7 +132,8 @@ class _Talk:
         return _Talk(store, user, [_Side(main.method.name, main)], given)
 
     def add_side(self, name: str) -> None:
-        """Another method on the same backbone."""
+        """Another method on the same backbone; the conversation begins anew, so that all sides hear the same."""
+        self.restart(self.user)
         self.sides.append(_Side(name, _other(name, self.sides[0].personalizer, self.store)))
 
     def restart(self, user: str | None) -> None:
@@ -188,11 +191,14 @@ class _Talk:
         from rich.live import Live
 
         answers = [""] * len(self.sides)
-        with Live(self._table(answers), console=out(), refresh_per_second=8) as live:
+        screen = out()
+        with Live(console=screen, refresh_per_second=8, transient=True) as live:
             for i, (side, request) in enumerate(zip(self.sides, requests, strict=True)):
                 for piece in self._pieces(side, request):
                     answers[i] += piece
-                    live.update(self._table(answers))
+                    if screen.is_terminal:
+                        live.update(self._table(answers))
+        screen.print(self._table(answers))
         return answers
 
     def _table(self, answers: list[str]) -> Table:
@@ -218,19 +224,34 @@ def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
 
 
 def _other(name: str, main: Personalizer, store: Store) -> Personalizer:
-    """A method that needs no training by its name, or a trained one by its folder, on the backbone that is loaded."""
+    """A method on the backbone that is loaded."""
     from personaplug import registry
     from personaplug.personalizer import Personalizer
 
-    known = registry.names("method")
-    if name not in known:
-        if not Path(name).expanduser().is_dir():
-            raise UnknownNameError(f"--vs {name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
+    if _is_folder(name):
         return _trained(name, store, backbone=main.backbone)
-    if registry.find("method", name).trained:
-        raise ConfigError(f"--vs {name!r}: this method must be trained; give the folder of a trained one")
     parts = {"backbone": main.backbone, "vectors": main.method.vectors, "task": main.task}
     return Personalizer(registry.build("method", name, {}, **parts), store, main.task)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether `--vs` names the folder of a trained method, or else a method that needs no training.
+
+    Raises:
+        ConfigError: a method that must be trained.
+        UnknownNameError: neither.
+    """
+    from personaplug import registry
+
+    known = registry.names("method")
+    named = name in known
+    if named and not registry.find("method", name).trained:
+        return False
+    if Path(name).expanduser().is_dir():
+        return True
+    if named:
+        raise ConfigError(f"--vs {name!r}: this method must be trained; give the folder of a trained one")
+    raise UnknownNameError(f"--vs {name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
 
 
 def _chat(talk: _Talk) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from personaplug.cli.console import err
 from personaplug.cli.console import out as screen
-from personaplug.cli.train import SetOption, StoreUrlOption, open_experiment
+from personaplug.cli.train import SetOption, open_experiment
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment, Measuring

@@ -74,8 +74,10 @@ def open_experiment(config: Path, sets: list[str], out: Path | None, store: str,
 
 
 def _absolute(run: dict[str, Any]) -> dict[str, Any]:
-    """The run as it can be read from anywhere: the task's data are named by their full path."""
-    task = dict(run["task"])
+    """The run as it can be read from anywhere: the task's data and the store are named by their full paths."""
+    task, store = dict(run["task"]), dict(run["store"])
     if "path" in task:
         task["path"] = str(Path(task["path"]).expanduser().absolute())
-    return {**run, "task": task}
+    if "://" not in store.get("url", "://"):
+        store["url"] = str(Path(store["url"]).expanduser().absolute())
+    return {**run, "task": task, "store": store}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from personaplug.data.pull import Available, available, path, pull
+from personaplug.data.pulling import Available, available, path, pull
 from personaplug.data.sets import DATA_SETS, DataSet
 
 __all__ = ["DATA_SETS", "Available", "DataSet", "available", "path", "pull"]

@@ -17,6 +17,8 @@ LONGEST = 400
 """Characters of a message; longer ones are pasted more often than written."""
 FEWEST = 40
 """Replies that a user must have to be kept."""
+MOST_ALIKE = 0.5
+"""Share of a user's replies that may be the same one; with more the user is a program or not trying."""
 
 
 class _Turn(NamedTuple):
@@ -67,4 +69,4 @@ def _seconds(timestamp: str) -> float:
 
 def _is_person(replies: list[Behavior]) -> bool:
     commonest = Counter(b.output.casefold() for b in replies).most_common(1)[0][1]
-    return len(replies) >= FEWEST and commonest * 2 <= len(replies)
+    return len(replies) >= FEWEST and commonest <= MOST_ALIKE * len(replies)

@@ -41,6 +41,7 @@ class HashingEncoder(Encoder):
     def __init__(self, config: HashingConfig) -> None:
         if config.width < 2:
             raise ConfigError(f"encoder 'hashing': width is {config.width}, expected at least 2")
+        self.config = config
         self.width = config.width
         self.key = f"hashing:{config.width}"
 

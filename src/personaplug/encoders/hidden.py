@@ -87,9 +87,9 @@ class HiddenEncoder(Encoder):
         if _same(backbone, found, config):
             model, self._tokenizer = backbone.model, backbone.tokenizer
         else:
-            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, found.location, DTYPES[config.dtype])
+            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, found, DTYPES[config.dtype])
             model.to(pick_device(config.device))
-        self._config = config
+        self.config = config
         self._layer = _layer(config, model.config.num_hidden_layers)
         self._cut = model.config.model_type in _CUTTABLE
         self._blocks = _first_blocks(model.base_model, self._layer) if self._cut else model.base_model
@@ -105,7 +105,7 @@ class HiddenEncoder(Encoder):
         del role
         rows = self._tokenize(texts)
         out = np.zeros((len(texts), self.width), np.float32)
-        for batch in token_batches([len(r) for r in rows], self._config.tokens_per_batch):
+        for batch in token_batches([len(r) for r in rows], self.config.tokens_per_batch):
             out[batch] = self._pooled([rows[i] for i in batch]).cpu().numpy()
             if progress is not None:
                 progress(len(batch))
@@ -115,7 +115,7 @@ class HiddenEncoder(Encoder):
         """Token ids of each text, at least one, with the sink in front."""
         if not texts:
             return []
-        tokenizer, limit = self._tokenizer, self._config.max_tokens
+        tokenizer, limit = self._tokenizer, self.config.max_tokens
         rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         # The empty text of a model without BOS still needs a token to look at.
@@ -128,7 +128,7 @@ class HiddenEncoder(Encoder):
         lengths = torch.tensor([len(r) for r in rows], device=self._device)[:, None]  # [b, 1]
         columns = torch.arange(ids.shape[1], device=self._device)[None]  # [1, t]
         states = self._states(ids, (columns < lengths).long()).float()  # [b, t, e]
-        if self._config.pooling == "mean":
+        if self.config.pooling == "mean":
             chosen = (columns < lengths) & ((columns > 0) | (lengths == 1))
         else:
             chosen = columns == lengths - 1

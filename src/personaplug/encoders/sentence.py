@@ -57,7 +57,7 @@ class SentenceEncoder(TrainableEncoder):
     def __init__(self, config: SentenceConfig) -> None:
         found = resolve(config.model)
         dtype = "float32" if config.dtype == "auto" else config.dtype
-        self._config = config
+        self.config = config
         self._model = _load(found, pick_device(config.device), DTYPES[dtype])
         width = self._model.get_embedding_dimension()
         if width is None:
@@ -72,9 +72,9 @@ class SentenceEncoder(TrainableEncoder):
         self, texts: Sequence[str], role: TextRole = "history", progress: Callable[[int], None] | None = None
     ) -> Vectors:
         """Vectors [n, e], float32."""
-        prefix = self._config.query_prefix if role == "query" else ""
+        prefix = self.config.query_prefix if role == "query" else ""
         out = np.zeros((len(texts), self.width), np.float32)
-        for batch in token_batches(self._lengths(texts, prefix), self._config.tokens_per_batch):
+        for batch in token_batches(self._lengths(texts, prefix), self.config.tokens_per_batch):
             vectors = self._model.encode(
                 [texts[i] for i in batch],
                 prompt=prefix,  # the empty prompt switches off a default one of the model's
@@ -83,14 +83,14 @@ class SentenceEncoder(TrainableEncoder):
                 show_progress_bar=False,
             ).float()
             # In float32, since a norm taken in bfloat16 is off by up to 0.4%.
-            out[batch] = (F.normalize(vectors, dim=-1) if self._config.normalize else vectors).cpu().numpy()
+            out[batch] = (F.normalize(vectors, dim=-1) if self.config.normalize else vectors).cpu().numpy()
             if progress is not None:
                 progress(len(batch))
         return out
 
     def copy_for_training(self) -> nn.Module:
         """A float32 copy that gives queries their vectors [b, e], with gradients."""
-        return _QueryEncoder(self._model, self._config)
+        return _QueryEncoder(self._model, self.config)
 
     def _lengths(self, texts: Sequence[str], prefix: str) -> list[int]:
         """Tokens of each text, at most the model's maximum."""
@@ -107,14 +107,14 @@ class _QueryEncoder(nn.Module):
     def __init__(self, model: SentenceTransformer, config: SentenceConfig) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).float().requires_grad_(True)
-        self._config = config
+        self.config = config
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        features = self.model.preprocess(list(texts), prompt=self._config.query_prefix)
+        features = self.model.preprocess(list(texts), prompt=self.config.query_prefix)
         device = next(self.model.parameters()).device
         vectors = self.model({k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()})
         found: Tensor = vectors["sentence_embedding"]
-        return F.normalize(found, dim=-1) if self._config.normalize else found
+        return F.normalize(found, dim=-1) if self.config.normalize else found
 
 
 def _load(found: ResolvedModel, device: str, dtype: torch.dtype) -> SentenceTransformer:

@@ -96,7 +96,7 @@ class PlugMethod(Method):
     ) -> TrainingResult:
         """Train the plug on the requests' targets (eq. 6: next-token loss); the backbone stays as it is."""
         self._build(training.seed)
-        fitting = _Fitting(self, [*train, *dev])
+        fitting = Fitting(self, [*train, *dev])
         if self.config.standardize and self.config.persona_tokens:
             self.plug.set_statistics(fitting.matrix[fitting.rows_of(len(train))].to(self.device).float())
         result = Training(
@@ -208,7 +208,7 @@ class PlugMethod(Method):
         return sorted(pairs, key=lambda w: -w.weight)
 
 
-class _Fitting(nn.Module):
+class Fitting(nn.Module):
     """The trained modules with everything a batch needs; its parameters are exactly those to train and save."""
 
     def __init__(self, method: PlugMethod, examples: Sequence[Example]) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 from personaplug.errors import ModelError, did_you_mean
 from personaplug.models.bundles import BUNDLES
 from personaplug.models.packages import sha256_of
-from personaplug.models.pull import bundle_folder
+from personaplug.models.pulling import bundle_folder
 
 _NOTE = ".personaplug.json"  # the weights' checksum, kept beside them
 # Where weights lie in a folder; the first pattern with a match counts, with those of its numbered modules.

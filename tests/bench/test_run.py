@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from personaplug import registry
+from personaplug.bench.run import NLL, headline, measure
+from personaplug.errors import DataError
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import Behavior, Example, History, Sampling
+
+
+@pytest.fixture
+def task():
+    return registry.build("task", "synthetic", {"users": 24})
+
+
+def test_a_personal_method_beats_itself_with_shuffled_users_and_with_no_history(echo_parrot, task):
+    examples = task.examples("test")
+    own = measure(echo_parrot, task.info, examples)
+    shuffled = measure(echo_parrot, task.info, examples, control="shuffled users")
+    nobody = measure(echo_parrot, task.info, examples, control="no history")
+    assert own.scores["accuracy"] == 1.0 > shuffled.scores["accuracy"]
+    assert own.scores[NLL] == 0.0 < shuffled.scores[NLL] <= nobody.scores[NLL] == 1.0
+    assert own.ids == shuffled.ids
+    assert own.histories == shuffled.histories  # those of the users themselves
+
+
+def test_a_row_has_a_value_for_every_example_and_counts_progress(echo_parrot, task):
+    done: list[int] = []
+    examples = task.examples("test")
+    row = measure(echo_parrot, task.info, examples, batch_size=5, progress=done.append)
+    assert sum(done) == len(examples) == len(row.nll) == len(row.predictions) == len(row.values["accuracy"])
+    assert row.answered == tuple(range(len(examples)))
+    assert row.nats == sum(n * t for n, t in zip(row.nll, row.tokens, strict=True))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_the_batch_size_changes_nothing(echo_parrot, task, batch_size):
+    examples = task.examples("test")
+    rows = [measure(echo_parrot, task.info, examples, batch_size=n) for n in (7, batch_size)]
+    assert dataclasses.replace(rows[0], seconds=0) == dataclasses.replace(rows[1], seconds=0)
+
+
+def test_each_history_is_prepared_once(parrot, echo_parrot, task):
+    measure(echo_parrot, task.info, task.examples("test"), batch_size=2)
+    assert parrot.prepared == len({e.history.user for e in task.examples("test")})
+
+
+def text_examples(info: TaskInfo) -> list[Example]:
+    return [
+        Example(
+            f"{u}/{i}",
+            info.request(f"u{u}", "say something"),
+            History(f"u{u}", (Behavior(f"u{u}", "1", "", f"word{u} there"),)),
+            target=f"word{u} there",
+        )
+        for u in range(5)
+        for i in range(4)
+    ]
+
+
+def test_text_is_scored_for_all_and_generated_for_as_many_as_wanted_evenly_spread(echo_parrot):
+    info = TaskInfo("chat", "text", metrics=("rouge1", "exact"), sampling=Sampling(max_tokens=8))
+    row = measure(echo_parrot, info, text_examples(info), generate=5)
+    assert len(row.nll) == 20
+    assert len({row.users[i] for i in row.answered}) == 5
+    assert row.predictions == ("say something",) * 5
+    assert row.scores["exact"] == 0.0
+    none = measure(echo_parrot, info, text_examples(info), generate=0)
+    assert none.answered == ()
+    assert none.scores == {NLL: none.scores[NLL]}
+
+
+def test_auc_ranks_requests_by_how_much_likelier_the_first_option_is(echo_parrot):
+    info = TaskInfo("like", "choice", options=("yes", "no"), metrics=("accuracy", "auc"))
+    examples = [
+        Example(str(i), info.request(u, "film"), History(u, (Behavior(u, "1", "", said),)), said, info.options)
+        for i, (u, said) in enumerate([("a", "yes"), ("b", "no"), ("c", "yes")])
+    ]
+    row = measure(echo_parrot, info, examples)
+    assert row.scores["auc"] == row.scores["accuracy"] == 1.0
+    assert "auc" not in row.values
+
+
+def test_an_empty_split_is_refused(echo_parrot, task):
+    with pytest.raises(DataError, match="no examples"):
+        measure(echo_parrot, task.info, [])
+
+
+def test_the_headline_has_a_value_for_each_example():
+    assert headline(TaskInfo("t", "text", metrics=("rouge1",))) == NLL
+    assert headline(TaskInfo("t", "choice", options=("a", "b"), metrics=("auc", "accuracy"))) == "accuracy"
