@@ -7,7 +7,29 @@ from pathlib import Path
 
 import torch
 
-WORDS = "a b c d e f g red blue green yes no what is your favourite colour tell me more please".split()
+WORDS = [
+    "a",
+    "b",
+    "c",
+    "d",
+    "e",
+    "f",
+    "g",
+    "red",
+    "blue",
+    "green",
+    "yes",
+    "no",
+    "what",
+    "is",
+    "your",
+    "favourite",
+    "colour",
+    "tell",
+    "me",
+    "more",
+    "please",
+]
 SPECIALS = ["<pad>", "<s>", "<eos>", "<unk>"]
 CHAT = "{% for m in messages %}<s> {{ m['content'] }} <eos> {% endfor %}{% if add_generation_prompt %}<s> {% endif %}"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
 from personaplug.errors import DataError, MismatchError, ModelError

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from personaplug import registry
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.encoders.hashing import HashingEncoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -152,6 +153,7 @@ class Experiment:
         curve = self._train(assembly, train, dev, label)
         results.write_json(log, to_mapping(curve))
         assembly.save(folder, self._data(run), {})
+        shutil.rmtree(self.out / "checkpoints" / label, ignore_errors=True)
         return Fitted(assembly, curve, folder, reused=False)
 
     def _train(self, assembly: Assembly, train: Sequence[Example], dev: Sequence[Example], label: str) -> Curve:

@@ -65,11 +65,11 @@ def _root(
     """One learned persona per user, in front of any frozen language model."""
 
 
-app.command("demo", rich_help_panel=_START)(demo.demo)
+app.command("demo", rich_help_panel=_START, epilog=demo.EPILOG)(demo.demo)
 app.command("doctor", rich_help_panel=_START, epilog=doctor.EPILOG)(doctor.doctor)
 app.command("ingest", rich_help_panel=_WORK, epilog=ingest.EPILOG)(ingest.ingest)
-app.command("train", rich_help_panel=_WORK)(train.train)
-app.command("eval", rich_help_panel=_WORK)(evaluation.evaluate)
+app.command("train", rich_help_panel=_WORK, epilog=train.EPILOG)(train.train)
+app.command("eval", rich_help_panel=_WORK, epilog=evaluation.EPILOG)(evaluation.evaluate)
 app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)
 app.add_typer(users.app, name="users", rich_help_panel=_WORK)
 app.add_typer(models.app, name="models", rich_help_panel=_LOOK)

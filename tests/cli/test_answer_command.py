@@ -1,0 +1,88 @@
+"""Answering: one request or a chat, as whom, beside what, and why."""
+
+from __future__ import annotations
+
+
+def test_one_request_prints_the_answer_alone(run, store, echo):
+    result = run("answer", echo, "hello there", "--user", "ada", "--store", store)
+    assert result.stdout == "hello there\n"
+    assert result.exit_code == 0
+
+
+def test_what_is_decoded_may_be_set(run, store, echo):
+    assert run("answer", echo, "a b c", "--user", "ada", "--store", store, "--max-tokens", 2).stdout == "a b\n"
+
+
+def test_without_a_user_it_is_the_unknown_user_and_says_so(run, store, echo):
+    result = run("answer", echo, "hello", "--store", store)
+    assert result.stdout == "hello\n"
+    assert "unknown user" in result.stderr
+
+
+def test_vs_shows_both_answers_side_by_side(run, store, plug):
+    result = run("answer", plug, "tell me more", "--user", "ada", "--store", store, "--vs", "none", "--vs", plug)
+    header = next(line for line in result.stdout.splitlines() if "plug" in line)
+    assert header.index("plug") < header.index("none") < header.rindex("plug")
+
+
+def test_vs_refuses_what_it_cannot_build_before_a_model_is_loaded(run, store):
+    untrained = run("answer", "no-artifact", "hello", "--store", store, "--vs", "task_prompt")
+    assert untrained.exit_code == 2
+    assert "must be trained" in untrained.stderr
+    unknown = run("answer", "no-artifact", "hello", "--store", store, "--vs", "nonne")
+    assert unknown.exit_code == 2
+    assert "did you mean 'none'?" in unknown.stderr
+
+
+def test_why_shows_the_behaviours_and_their_shares(run, store, plug):
+    result = run("answer", plug, "tell me more", "--user", "ada", "--store", store, "--why")
+    assert "2 of 2 behaviours" in result.stdout
+    assert "favourite colour" in result.stdout
+    assert "%" in result.stdout
+
+
+def test_why_says_so_when_no_behaviour_was_looked_at(run, store, echo):
+    result = run("answer", echo, "hello", "--user", "ada", "--store", store, "--why")
+    assert "no behaviour carried" in result.stdout
+
+
+def test_a_chat_answers_line_by_line_until_the_input_ends(run, store, echo):
+    result = run("answer", echo, "--user", "ada", "--store", store, typed="one\n\ntwo\n")
+    assert result.stdout == "one\ntwo\n"
+    assert result.exit_code == 0
+
+
+def test_a_chat_changes_users_and_stays_with_the_last_one_when_a_name_is_wrong(run, store, echo):
+    result = run("answer", echo, "--user", "ada", "--store", store, typed="/user bobb\nhi\n/user bob\nhi\n/quit\nno\n")
+    assert "did you mean 'bob'?" in result.stderr
+    assert result.stdout == "hi\nhi\n"
+
+
+def test_a_chat_remembers_its_turns_and_new_forgets_them(run, store, echo, monkeypatch):
+    from personaplug.backbones.echo import EchoBackbone
+
+    seen: list[int] = []
+    stream = EchoBackbone.stream
+
+    def counting(self, prompt, sampling):
+        seen.append(len(prompt.messages))
+        return stream(self, prompt, sampling)
+
+    monkeypatch.setattr(EchoBackbone, "stream", counting)
+    run("answer", echo, "--user", "ada", "--store", store, typed="one\ntwo\n/new\nthree\n")
+    assert seen == [1, 3, 1]
+
+
+def test_a_chat_compares_and_explains_on_command(run, store, plug):
+    typed = "/why\nhello\n/why\n/vs none\nhello\n/vs\nhello\n/anything\n"
+    result = run("answer", plug, "--user", "ada", "--store", store, typed=typed)
+    assert "nothing was asked yet" in result.stdout
+    assert "2 of 2 behaviours" in result.stdout
+    assert "none" in result.stdout
+    assert "/user NAME" in result.stdout
+
+
+def test_an_empty_request_is_an_error(run, store, echo):
+    result = run("answer", echo, " ", "--user", "ada", "--store", store)
+    assert result.exit_code == 2
+    assert "empty" in result.stderr

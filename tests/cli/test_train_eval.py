@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from personaplug.cli import app
+
+COLOURS = ("red", "blue", "green")
+
+
+def write_data(folder: Path, users: int = 6) -> Path:
+    lines = [
+        {
+            "user": f"u{u}",
+            "id": f"u{u}-{i}",
+            "at": i,
+            "input": "what is your favourite colour" if i % 2 else "tell me more please",
+            "output": f"{COLOURS[u % 3]} {COLOURS[u % 3]}",
+        }
+        for u in range(users)
+        for i in range(12)
+    ]
+    folder.mkdir(parents=True)
+    (folder / "behaviors.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def write_config(folder: Path, model: str | Path, steps: int = 4) -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(
+        f"""
+        [task]
+        name = "jsonl"
+        path = "{write_data(folder / "data")}"
+        max_tokens = 3
+
+        [backbone]
+        name = "causal"
+        model = "{model}"
+        dtype = "float32"
+        device = "cpu"
+
+        [encoder]
+        name = "hashing"
+
+        [method]
+        name = "plug"
+        persona_tokens = 2
+        pooling = "softmax"
+
+        [training]
+        steps = {steps}
+        batch_size = 4
+        log_every = 1
+        save_every = 2
+        """
+    )
+    return path
+
+
+def run(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert done.exit_code == code, done.output
+    return " ".join(done.output.split())
+
+
+@pytest.fixture
+def config(tmp_path, tiny_causal, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return write_config(tmp_path, tiny_causal)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_second_training_is_free_and_another_configuration_is_refused(config):
+    assert "4 steps in" in run("train", config)
+    assert Path("runs/tiny/plug/model.safetensors").exists()
+    assert "trained already with this configuration" in run("train", config)
+    told = run("train", config, "--set", "training.steps=5", code=2)
+    assert "training.steps = 4, now it is 5" in told
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_eval_of_a_trained_folder_leaves_results_claims_and_a_report(config):
+    run("train", config, "--out", "out")
+    told = run("eval", "out", "--seeds", 2, "--generate", 3, "--report", "report.html")
+    for title in ("none", "task_prompt", "plug", "plug, shuffled users", "plug, no history"):
+        assert title in told
+    for seed in (0, 1):
+        kept = json.loads(Path(f"results/data/out-seed{seed}.json").read_text())
+        assert [r["method"] for r in kept["rows"]] == ["none", "task_prompt", "plug", "plug", "plug"]
+        assert str(config.parent) not in json.dumps(kept)
+    ids = [c["id"] for c in json.loads(Path("results/claims.json").read_text())]
+    assert ids == ["data.out.plug-beats-shuffled-users", "data.out.plug-beats-task-prompt"]
+    assert "The same request, two people" in Path("report.html").read_text()
+    pooled = run("eval", "--summary", *Path("results/data").glob("*.json"))
+    assert "plug is better, in nats a token" in pooled
+
+
+def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch):
+    assert "no such configuration file" in run("train", "missing.toml", code=2)
+    assert "unknown key 'persona_token'" in run("train", config, "--set", "method.persona_token=2", code=2)
+    assert "no such result" in run("eval", "--summary", "missing.json", code=2)
+
+
+@pytest.mark.model
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_real_small_model_trains_and_is_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = write_config(tmp_path, "smollm2-135m", steps=2)
+    sets = ["--set", "encoder.name=hidden", "--set", "task.requests_per_user=2", "--set", "backbone.dtype=bfloat16"]
+    told = run("eval", config, *sets, "--limit", 6, "--generate", 2)
+    assert "task_prompt" in told
+    rows = json.loads(Path("results/data/tiny-seed0.json").read_text())["rows"]
+    assert all(0 < r["scores"]["nll"] < 20 for r in rows)

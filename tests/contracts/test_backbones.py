@@ -1,0 +1,59 @@
+"""What holds for every backbone on the shelf. A new backbone needs a line in `made`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from personaplug import registry
+from personaplug.backbones.base import Backbone
+from personaplug.types import Message, Needs, Prompt, Sampling
+
+PROMPTS = [Prompt((Message("user", text),)) for text in ("a b c", "tell me more please", "no")]
+
+
+@pytest.fixture(params=registry.names("backbone"))
+def backbone(request: pytest.FixtureRequest, tiny_causal: Path, tiny_t5: Path) -> Backbone:
+    made = {
+        "echo": {},
+        "causal": {"model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
+        "seq2seq": {"model": str(tiny_t5), "dtype": "float32", "device": "cpu"},
+    }
+    return registry.build("backbone", request.param, made[request.param])
+
+
+def test_it_says_what_it_is_and_accepts_text(backbone: Backbone) -> None:
+    assert backbone.summary
+    assert backbone.source
+    assert backbone.key
+    assert Needs.TEXT in backbone.accepts
+
+
+def test_a_batch_gives_what_each_prompt_gives_alone(backbone: Backbone) -> None:
+    together = backbone.generate(PROMPTS, Sampling(max_tokens=5))
+    assert together == [backbone.generate([p], Sampling(max_tokens=5))[0] for p in PROMPTS]
+
+
+def test_an_answer_keeps_to_its_limit(backbone: Backbone) -> None:
+    for answer in backbone.generate(PROMPTS, Sampling(max_tokens=2)):
+        assert len(answer.tokens) <= 2
+        assert answer.prompt_tokens > 0
+
+
+def test_streamed_pieces_join_to_the_answer(backbone: Backbone) -> None:
+    for prompt in PROMPTS:
+        pieces = list(backbone.stream(prompt, Sampling(max_tokens=5)))
+        assert "".join(pieces) == backbone.generate([prompt], Sampling(max_tokens=5))[0].text
+
+
+def test_scores_are_log_probabilities_and_independent_of_the_batch(backbone: Backbone) -> None:
+    pairs = [(p, c) for p in PROMPTS for c in ("yes", "no please")]
+    for (prompt, text), scored in zip(pairs, backbone.score(*map(list, zip(*pairs, strict=True))), strict=True):
+        assert scored.logprob <= 0
+        assert scored.logprob == pytest.approx(backbone.score([prompt], [text])[0].logprob, rel=1e-4)
+
+
+def test_nothing_in_nothing_out(backbone: Backbone) -> None:
+    assert backbone.generate([], Sampling()) == []
+    assert backbone.score([], []) == []

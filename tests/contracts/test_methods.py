@@ -1,0 +1,98 @@
+"""What holds for every method on the shelf. A new method joins by itself; give it a line in CONFIGS if it needs one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tiny
+from personaplug import registry
+from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.errors import MismatchError
+from personaplug.methods.base import Method
+from personaplug.types import Behavior, History, Needs, Profile, Request, Sampling
+from personaplug.vectors import VectorCache
+
+CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"train_query_encoder": False}}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> CausalBackbone:
+    folder = tiny.save_causal(tmp_path_factory.mktemp("models") / "tiny")
+    return CausalBackbone(CausalConfig(str(folder), "float32", "cpu"))
+
+
+@pytest.fixture(params=registry.names("method"))
+def method(request: pytest.FixtureRequest, backbone: CausalBackbone) -> Method:
+    vectors = VectorCache(registry.build("encoder", "hashing", {"width": 32}))
+    return registry.build("method", request.param, CONFIGS.get(request.param), backbone=backbone, vectors=vectors)
+
+
+def history(user: str, n: int) -> History:
+    return History(user, tuple(Behavior(user, str(i), "what is", f"red {i}", at=float(i)) for i in range(n)))
+
+
+USERS = [history("ada", 5), history("bob", 1), history("nobody", 0), history("eve", 9)]
+REQUESTS = [Request.of(h.user, text) for h, text in zip(USERS, ["a b", "tell me more", "c", "no"], strict=True)]
+
+
+def prefix(prompt: Any) -> np.ndarray:
+    return np.zeros(0) if prompt.prefix is None else np.asarray(prompt.prefix)
+
+
+def test_it_says_what_it_is(method: Method) -> None:
+    assert method.summary
+    assert method.source
+    assert method.name in registry.names("method")
+
+
+def test_its_prompts_need_no_more_than_it_declared(method: Method) -> None:
+    for request, h in zip(REQUESTS, USERS, strict=True):
+        assert method.personalize(request, Profile(h)).needs & ~method.needs == Needs(0)
+
+
+def test_a_backbone_that_lacks_what_it_needs_is_refused_when_built(method: Method) -> None:
+    if method.needs == Needs.TEXT:
+        pytest.skip("text is accepted by every backbone")
+    with pytest.raises(MismatchError):
+        registry.build("method", method.name, backbone=registry.build("backbone", "echo"))
+
+
+def test_mixed_users_get_what_each_gets_alone(method: Method) -> None:
+    profiles = [Profile(h, method.prepare(h)) for h in USERS]
+    together = method.personalize_many(REQUESTS, profiles)
+    for request, profile, prompt in zip(REQUESTS, profiles, together, strict=True):
+        alone = method.personalize(request, profile)
+        assert alone.messages == prompt.messages
+        np.testing.assert_allclose(prefix(alone), prefix(prompt), atol=1e-5)
+
+
+def test_a_stored_state_gives_what_a_fresh_one_gives(method: Method) -> None:
+    for request, h in zip(REQUESTS, USERS, strict=True):
+        stored, fresh = (
+            method.personalize(request, Profile(h, method.prepare(h))),
+            method.personalize(request, Profile(h)),
+        )
+        np.testing.assert_allclose(prefix(stored), prefix(fresh), atol=1e-5)
+
+
+def test_a_user_without_history_gets_a_sensible_answer(method: Method) -> None:
+    prompt = method.personalize(REQUESTS[2], Profile(USERS[2]))
+    assert np.isfinite(prefix(prompt)).all()
+    [answer] = method.backbone.generate([prompt], Sampling(max_tokens=3))
+    assert isinstance(answer.text, str)
+
+
+def test_explained_weights_are_of_the_users_own_behaviours_and_add_up_to_one(method: Method) -> None:
+    weights = method.explain(REQUESTS[3], Profile(USERS[3]))
+    assert {w.behavior.id for w in weights} <= {b.id for b in USERS[3]}
+    assert not weights or sum(w.weight for w in weights) == pytest.approx(1, abs=1e-3)
+    assert [w.weight for w in weights] == sorted((w.weight for w in weights), reverse=True)
+
+
+def test_its_key_is_stable_and_its_tensors_restore_it(method: Method) -> None:
+    before = method.key
+    method.load_tensors(method.tensors())
+    assert method.key == before
