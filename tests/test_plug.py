@@ -148,7 +148,7 @@ def test_history_dropout_draws_afresh() -> None:
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="expected|both 0"):
+    with pytest.raises(ValueError, match=r"expected|both 0"):
         PlugConfig(**wrong)
 
 

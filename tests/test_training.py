@@ -142,7 +142,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"lr": 0}, {"steps": -1}, {"save_every": 0}])
 def test_a_configuration_that_makes_no_sense_is_refused(wrong) -> None:
-    with pytest.raises(ValueError, match="expected|positive"):
+    with pytest.raises(ValueError, match=r"expected|positive"):
         TrainingConfig(**wrong)
 
 

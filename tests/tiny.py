@@ -7,29 +7,8 @@ from pathlib import Path
 
 import torch
 
-WORDS = [
-    "a",
-    "b",
-    "c",
-    "d",
-    "e",
-    "f",
-    "g",
-    "red",
-    "blue",
-    "green",
-    "yes",
-    "no",
-    "what",
-    "is",
-    "your",
-    "favourite",
-    "colour",
-    "tell",
-    "me",
-    "more",
-    "please",
-]
+TEXT = "a b c d e f g red blue green yes no what is your favourite colour tell me more please"
+WORDS = TEXT.split(" ")
 SPECIALS = ["<pad>", "<s>", "<eos>", "<unk>"]
 CHAT = "{% for m in messages %}<s> {{ m['content'] }} <eos> {% endfor %}{% if add_generation_prompt %}<s> {% endif %}"
 

@@ -18,8 +18,13 @@ def smollm() -> CausalBackbone:
     return CausalBackbone(CausalConfig("smollm2-135m", dtype="float32", device="cpu"))
 
 
-QUESTIONS = ["Hi! How are you?", "What is the capital of France?", "Tell me a joke.", "Any plans for the weekend, or are "
-             "you staying home with a book again?", "ok"]  # fmt: skip
+QUESTIONS = [
+    "Hi! How are you?",
+    "What is the capital of France?",
+    "Tell me a joke.",
+    "Any plans for the weekend, or are you staying home with a book again?",
+    "ok",
+]
 
 
 @pytest.mark.parametrize("position", ["first", "last"])

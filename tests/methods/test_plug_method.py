@@ -51,7 +51,7 @@ def test_a_query_aware_plug_finds_the_topic(make_method, synthetic_backbone, mea
     training = TrainingConfig(steps=250, batch_size=16, lr=3e-3, save_every=1000)
     method.fit(task.examples("train"), [], training, tmp_path)
     test = task.examples("test")
-    [first] = [e for e in test[:1]]
+    first = test[0]
     weights = method.explain(first.request, Profile(first.history))
     assert weights[0].behavior.input == first.request.query
     assert sum(w.weight for w in weights) == pytest.approx(1, abs=1e-3)

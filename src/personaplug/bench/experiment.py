@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import shutil
@@ -72,7 +73,7 @@ class Experiment:
     """A run's configuration with everything that it leaves in its folder.
 
         OUT/users.db               behaviours, vectors, states (unless [store] has its own url)
-        OUT/checkpoints/LABEL/     a training that is under way
+        OUT/checkpoints/           trainings that are under way
         OUT/LABEL/                 a trained artifact: plug, task_prompt, plug-seed1, ...
         OUT/LABEL.training.json    its learning curve
         OUT/results/               what was measured so far
@@ -150,16 +151,14 @@ class Experiment:
         train = self.examples("train") if assembly.method.trained else []
         dev = self.examples("dev") if assembly.method.trained and run.training.eval_every else []
         self.encode(assembly, [*train, *dev])
-        curve = self._train(assembly, train, dev, label)
+        checkpoints = self.out / "checkpoints" / f"{label}-{_digest(run)}"
+        with self.watch(f"training {label}", 0):
+            done = assembly.method.fit(train, dev, run.training, checkpoints)
+        curve = Curve(done.steps, done.seconds, done.curve, done.dev_curve) if done else Curve(0, 0.0, ())
         results.write_json(log, to_mapping(curve))
         assembly.save(folder, self._data(run), {})
-        shutil.rmtree(self.out / "checkpoints" / label, ignore_errors=True)
+        shutil.rmtree(checkpoints, ignore_errors=True)
         return Fitted(assembly, curve, folder, reused=False)
-
-    def _train(self, assembly: Assembly, train: Sequence[Example], dev: Sequence[Example], label: str) -> Curve:
-        with self.watch(f"training {label}", 0):
-            done = assembly.method.fit(train, dev, assembly.run.training, self.out / "checkpoints" / label)
-        return Curve(done.steps, done.seconds, done.curve, done.dev_curve) if done else Curve(0, 0.0, ())
 
     def encode(self, assembly: Assembly, examples: Sequence[Example]) -> int:
         """Encode the behaviours of the examples' histories that no store has vectors of; returns how many."""
@@ -279,6 +278,12 @@ def read_run(mapping: Mapping[str, Any], where: str) -> RunConfig:
     if not run.task:
         raise ConfigError(f'{where}: no [task]; name one, for example: [task] name = "jsonl", path = "FOLDER"')
     return run
+
+
+def _digest(run: RunConfig) -> str:
+    """8 hex digits of everything but the store: a training that was killed is continued only by its own run."""
+    plain = {k: v for k, v in to_mapping(run).items() if k != "store"}
+    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def _with_training(result: Result, fitted: Fitted, seconds: float) -> Result:

@@ -134,7 +134,9 @@ class _Talk:
     def add_side(self, name: str) -> None:
         """Another method on the same backbone; the conversation begins anew, so that all sides hear the same."""
         self.restart(self.user)
-        self.sides.append(_Side(Path(name).expanduser().resolve().name, _other(name, self.sides[0].personalizer, self.store)))
+        self.sides.append(
+            _Side(Path(name).expanduser().resolve().name, _other(name, self.sides[0].personalizer, self.store))
+        )
 
     def restart(self, user: str | None) -> None:
         """A new conversation, maybe as somebody else."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from personaplug.bench.summary import Line, Summary
 
 
+NOTHING = "(nothing)"
+
+
 class Steps:
     """Shows steps as they run and remembers their wall times; `watch` is what an `Experiment` is given."""
 
@@ -73,9 +76,9 @@ def print_summary(summary: Summary) -> None:
         screen.print(f"{summary.main.title} is better, in {unit(summary.metric)}:", markup=False)
     for gain in summary.gains:
         found = gain.interval
-        verdict = "excludes 0" if found.excludes_zero else "includes 0"
+        verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "not shown: includes 0"
         screen.print(
-            f"  over {gain.other}: {found.mean:+.4f}  95% [{found.low:+.4f}, {found.high:+.4f}], {verdict}",
+            f"  over {gain.other}: {found.mean:+.4f}  95% [{found.low:+.4f}, {found.high:+.4f}]  {verdict}",
             markup=False,
         )
 
@@ -87,8 +90,8 @@ def print_people(duel: Duel | None, looks: Sequence[Look]) -> None:
         for n, request in enumerate(duel.requests):
             screen.print(f"\nrequest: {shown(request)}", markup=False, style="bold")
             for person, answer in zip(duel.people, duel.answers[n], strict=True):
-                screen.print(f"  as {shown(person.user)}: {shown(answer, 300)}", markup=False)
-            screen.print(f"  as nobody: {shown(duel.plain[n], 300)}", markup=False, style="dim")
+                screen.print(f"  as {shown(person.user)}: {shown(answer, 300) or NOTHING}", markup=False)
+            screen.print(f"  as nobody: {shown(duel.plain[n], 300) or NOTHING}", markup=False, style="dim")
     for look in looks[:1]:
         note = "all weigh the same (mean pooling); the newest" if look.uniform else "heaviest first"
         screen.print(f"\nwhat the persona of {shown(look.user)} looked at, {note}:", markup=False, style="bold")

@@ -1,0 +1,47 @@
+"""How things are put on a line, and where the store is."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+from personaplug.cli import console
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    assert doctest.testmod(console).failed == 0
+
+
+def test_a_moment_that_no_calendar_has_is_shown_as_its_number():
+    assert console.moment(1e300) == "1e+300"
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("users.db", Path("users.db")),
+        ("sqlite:///users.db", Path("users.db")),
+        ("sqlite:////tmp/users.db", Path("/tmp/users.db")),
+        ("postgresql://host/db", None),
+    ],
+)
+def test_only_a_sqlite_store_is_a_file(url, file):
+    assert console.store_file(url) == file
+
+
+def test_a_closed_pipe_is_no_traceback(store):
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-c", "from personaplug.cli import main; main()", "users", "export", "ada"]
+    process = subprocess.Popen(
+        [*command, "--store", str(store)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait()

@@ -1,0 +1,214 @@
+"""The public face: what a user does is in effect at once, prepared once, and gone when forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from personaplug import Behavior, Message, Personalizer, Request, Sampling
+from personaplug.backbones.echo import EchoBackbone
+from personaplug.encoders.base import NoConfig
+from personaplug.errors import ConflictError, UnknownUserError
+from personaplug.methods.base import Method
+from personaplug.registry import build
+from personaplug.stores.base import Store
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import History, Profile, Prompt, State, Weight
+
+
+class Counting(Method):
+    """Tells the model how many behaviours were prepared; counts how often it prepares."""
+
+    Config = NoConfig
+    summary = "for these tests"
+    source = "–"
+    key = "counting:1"
+
+    def __init__(self, store_nothing: bool = False) -> None:
+        super().__init__(NoConfig(), backbone=EchoBackbone())
+        self.prepared: list[tuple[str, int]] = []
+        self.store_nothing = store_nothing
+
+    def prepare(self, history: History) -> State | None:
+        self.prepared.append((history.user, len(history)))
+        return None if self.store_nothing else {"count": np.array(len(history))}
+
+    def personalize(self, request: Request, profile: Profile) -> Prompt:
+        count = "no" if profile.state is None else int(profile.state["count"])
+        text = f"{request.messages[-1].content} ({count} of {profile.history.user or 'nobody'})"
+        return Prompt((*request.messages[:-1], Message("user", text)))
+
+    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+        return [Weight(b, 1 / len(profile.history)) for b in profile.history]
+
+
+@pytest.fixture
+def store(tmp_path) -> Iterator[Store]:
+    opened = build("store", "sql", {"url": str(tmp_path / "users.db")})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def me(store) -> Personalizer:
+    return Personalizer(Counting(), store)
+
+
+def behavior(i: int, user: str = "ada") -> Behavior:
+    return Behavior(user, str(i), f"question {i}", f"answer {i}", at=float(i))
+
+
+def test_a_behaviour_is_in_effect_at_the_next_request(me):
+    me.observe(behavior(1))
+    assert me.answer("ada", "hi") == "hi (1 of ada)"
+    me.observe(behavior(2), behavior(3))
+    assert me.answer("ada", "hi") == "hi (3 of ada)"
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=4), max_size=6))
+def test_observing_an_id_again_adds_nothing(tmp_path_factory, calls):
+    opened = build("store", "sql", {"url": str(tmp_path_factory.mktemp("s") / "u.db")})
+    me = Personalizer(Counting(), opened)
+    seen: set[int] = set()
+    for ids in calls:
+        assert me.observe(*map(behavior, ids)) == len(set(ids) - seen)
+        seen |= set(ids)
+    if seen:
+        assert {b.id for b in opened.history("ada")} == {str(i) for i in seen}
+    me.close()
+
+
+def test_an_id_with_other_content_is_refused_and_nothing_of_the_call_is_added(me, store):
+    me.observe(behavior(1))
+    with pytest.raises(ConflictError, match="'1' of user 'ada'"):
+        me.observe(behavior(2), Behavior("ada", "1", "", "something else"))
+    assert len(store.history("ada")) == 1
+
+
+def test_a_user_is_prepared_anew_only_when_the_history_has_changed(me):
+    me.observe(behavior(1))
+    for _ in range(3):
+        me.answer("ada", "hi")
+    me.observe(behavior(1))
+    me.answer("ada", "hi")
+    assert me.method.prepared == [("ada", 1)]
+    me.observe(behavior(2))
+    me.answer("ada", "hi")
+    assert me.method.prepared == [("ada", 1), ("ada", 2)]
+
+
+def test_what_was_prepared_outlives_the_process(me, store):
+    me.observe(behavior(1))
+    me.answer("ada", "hi")
+    later = Personalizer(Counting(), store)
+    assert later.answer("ada", "hi") == "hi (1 of ada)"
+    assert later.method.prepared == []
+
+
+def test_a_state_of_another_artifact_is_never_used(me, store):
+    me.observe(behavior(1))
+    me.answer("ada", "hi")
+    other = Personalizer(Counting(), store)
+    other.method.key = "counting:2"
+    other.answer("ada", "hi")
+    assert other.method.prepared == [("ada", 1)]
+
+
+def test_a_method_that_prepares_nothing_stores_nothing(store):
+    me = Personalizer(Counting(store_nothing=True), store)
+    me.observe(behavior(1))
+    assert me.answer("ada", "hi") == "hi (no of ada)"
+    assert store.state("ada", me.method.key) is None
+
+
+def test_one_batch_prepares_each_user_once_and_answers_each_alone(me):
+    for user in ("ada", "bob"):
+        me.observe(behavior(1, user))
+    me.observe(behavior(2, "bob"))
+    requests = [Request.of(user, text) for user, text in (("ada", "a"), ("bob", "b"), (None, "c"), ("ada", "d"))]
+    together = [c.text for c in me.answer_many(requests)]
+    assert together == ["a (1 of ada)", "b (2 of bob)", "c (no of nobody)", "d (1 of ada)"]
+    assert me.method.prepared == [("ada", 1), ("bob", 2)]
+    assert together == [me.answer(r.user, r) for r in requests]
+
+
+def test_the_pieces_of_a_stream_joined_are_the_answer(me):
+    me.observe(behavior(1))
+    assert "".join(me.stream("ada", "one two three")) == me.answer("ada", "one two three")
+
+
+def test_the_task_puts_requests_into_its_words_and_says_how_to_decode(store):
+    task = TaskInfo("mail", "text", instruction="Be brief.", sampling=Sampling(max_tokens=2))
+    me = Personalizer(Counting(), store, task)
+    [prompt] = me.prompts([me.task.request(None, "one two three")])
+    assert [m.role for m in prompt.messages] == ["system", "user"]
+    assert me.answer(None, "one two three") == "one two"
+    assert me.answer(None, "one two three", Sampling(max_tokens=3)) == "one two three"
+    assert "".join(me.stream(None, "one two three")) == "one two"
+
+
+def test_explain_speaks_of_the_users_own_behaviours(me):
+    me.observe(behavior(1), behavior(2))
+    weights = me.explain("ada", "hi")
+    assert {w.behavior.id for w in weights} == {"1", "2"}
+    assert sum(w.weight for w in weights) == pytest.approx(1.0)
+
+
+def test_a_forgotten_user_is_unknown_and_leaves_no_byte(me, store, tmp_path):
+    me.observe(Behavior("ada", "1", "", "unmistakable"), behavior(1, "bob"))
+    me.answer("ada", "hi")
+    receipt = me.forget("ada")
+    assert (receipt.user, receipt.behaviors, receipt.states) == ("ada", 1, 1)
+    with pytest.raises(UnknownUserError):
+        me.answer("ada", "hi")
+    assert me.answer("bob", "hi") == "hi (1 of bob)"
+    assert all(b"unmistakable" not in f.read_bytes() for f in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("act", ["answer", "stream", "explain", "forget", "refresh"])
+def test_an_unknown_user_is_an_error_with_the_nearest_name(me, act):
+    me.observe(behavior(1))
+    ask = {
+        "answer": lambda: me.answer("adda", "hi"),
+        "stream": lambda: "".join(me.stream("adda", "hi")),
+        "explain": lambda: me.explain("adda", "hi"),
+        "forget": lambda: me.forget("adda"),
+        "refresh": lambda: me.refresh(["adda"]),
+    }[act]
+    with pytest.raises(UnknownUserError, match=r"'adda'.*did you mean 'ada'\?"):
+        ask()
+
+
+def test_the_unknown_user_is_answered_from_an_empty_history(me):
+    assert me.answer(None, "hi") == "hi (no of nobody)"
+
+
+def test_refresh_prepares_everybody_who_changed_and_reports_each(me):
+    for user in ("ada", "bob", "eve"):
+        me.observe(behavior(1, user))
+    me.answer("bob", "hi")
+    steps: list[int] = []
+    assert me.refresh(progress=steps.append) == 3
+    assert steps == [1, 1, 1]
+    assert sorted(me.method.prepared) == [("ada", 1), ("bob", 1), ("eve", 1)]
+    assert me.refresh(["ada"]) == 1
+    assert len(me.method.prepared) == 3
+
+
+def test_from_pretrained_makes_the_store_and_answers(tmp_path):
+    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
+
+    info = ArtifactInfo("none", {}, Part("echo", "echo"), task=TaskInfo("chat", "text"))
+    save_pretrained(tmp_path / "echo", info, {})
+    me = Personalizer.from_pretrained(tmp_path / "echo", store=tmp_path / "u.db")
+    me.observe(behavior(1))
+    assert me.answer("ada", "hello") == "hello"
+    me.close()
+    again = build("store", "sql", {"url": str(tmp_path / "u.db")})
+    assert len(again.history("ada")) == 1
+    again.close()
