@@ -19,6 +19,7 @@ def write_data(folder: Path, users: int = 6) -> Path:
             "at": i,
             "input": "what is your favourite colour" if i % 2 else "tell me more please",
             "output": f"{COLOURS[u % 3]} {COLOURS[u % 3]}",
+            "fields": {"conversation": f"{u}-{i // 2}"},
         }
         for u in range(users)
         for i in range(12)
@@ -103,6 +104,26 @@ def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch
     assert "no such configuration file" in run("train", "missing.toml", code=2)
     assert "unknown key 'persona_token'" in run("train", config, "--set", "method.persona_token=2", code=2)
     assert "no such result" in run("eval", "--summary", "missing.json", code=2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_demo_goes_from_nothing_to_a_report_and_a_second_run_repeats_nothing(tmp_path, tiny_causal, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "backbone.model": tiny_causal, "backbone.dtype": "float32", "encoder.layer": 1, "task.path": write_data(tmp_path / "d"),
+        "task.min_history": 2, "training.steps": 3, "training.batch_size": 4,
+    }  # fmt: skip
+    sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    first = run("demo", "--out", "demo", *sets)
+    assert "72 new" in first
+    for said in ("plug, shuffled users", "as nobody", "looked at", "training plug"):
+        assert said in first
+    report = Path("demo/report.html").read_text()
+    assert "The same request, two people" in report
+    second = run("demo", "--out", "demo", *sets)
+    assert "0 new" in second
+    assert "training" not in second
+    assert "measuring" not in second
 
 
 @pytest.mark.model

@@ -277,3 +277,11 @@ def test_fifty_thousand_behaviours_are_split_in_seconds(tmp_path):
     task = build(path, requests_per_user=50)
     assert len(task.examples("train")) == 5_000
     assert time.monotonic() - started < 20
+
+
+def test_max_behaviors_uses_only_each_users_newest(tmp_path):
+    write(tmp_path / "behaviors.jsonl", rows(n=20))
+    task = build(tmp_path, max_behaviors=8, min_history=2)
+    used = {b.id for split in SPLITS for e in task.examples(split) for b in e.history}
+    assert used <= {str(i) for i in range(12, 20)}
+    assert {e.id.split("/")[1] for split in SPLITS for e in task.examples(split)} == {str(i) for i in range(14, 20)}

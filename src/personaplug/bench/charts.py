@@ -40,7 +40,7 @@ _STYLE: Mapping[str, Any] = {
 
 def gains_chart(gains: Sequence[Gain], unit: str) -> str:
     """A dot with its interval for each row that the measured method is compared with; right of zero is better."""
-    with _drawing("gains", height=0.75 + 0.5 * len(gains)) as drawing:
+    with _drawing("gains", height=0.9 + 0.5 * len(gains)) as drawing:
         axes = drawing.axes
         for y, gain in enumerate(reversed(gains)):
             found = gain.interval
@@ -126,7 +126,7 @@ def users_chart(gains: Sequence[float], unit: str) -> str:
 class _drawing:  # noqa: N801 - used as a function: `with _drawing(...) as drawing`
     """One figure in the report's style; neither pyplot nor a screen is involved."""
 
-    def __init__(self, name: str, height: float = 3.1) -> None:
+    def __init__(self, name: str, height: float = 2.9) -> None:
         import matplotlib as mpl
 
         # The salt keeps the ids of two charts on one page apart, and makes the same chart the same bytes.
@@ -138,7 +138,7 @@ class _drawing:  # noqa: N801 - used as a function: `with _drawing(...) as drawi
         from matplotlib.figure import Figure
 
         self._context.__enter__()
-        self.figure = Figure(figsize=(6.2, self._height), layout="constrained")
+        self.figure = Figure(figsize=(5.4, self._height), layout="constrained")
         self.axes: Axes = self.figure.add_subplot()
         return self
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from personaplug.bench import charts
-from personaplug.bench.compare import gain_by_history, gain_by_user
+from personaplug.bench.compare import Gain, gain_by_history, gain_by_user
 from personaplug.bench.results import Curve, write_text
 from personaplug.bench.run import NLL, Row, lower_is_better
 from personaplug.bench.showcase import Duel, Look
@@ -74,7 +74,7 @@ def render(summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = Non
         unit=unit(summary.metric),
         metrics=[METRIC_NAMES.get(m, m) for m in _metrics(summary)],
         table=[(line, _explained(line.row), _cells(summary, line)) for line in summary.lines],
-        verdicts=[(g, g.interval.low > 0) for g in summary.gains],
+        verdicts=[(g, g.interval.low > 0) for g in _controls_first(summary)],
         charts=drawn,
         looks=looks,
         duel=duel,
@@ -128,6 +128,10 @@ def _cells(summary: Summary, line: Line) -> list[_Cell | None]:
     return cells
 
 
+def _controls_first(summary: Summary) -> list[Gain]:
+    return sorted(summary.gains, key=lambda g: g.other == "none")
+
+
 def _explained(row: Row) -> str:
     return _EXPLAINED.get(row.control or row.method, "")
 
@@ -135,7 +139,9 @@ def _explained(row: Row) -> str:
 def _charts(summary: Summary) -> dict[str, str]:
     main = summary.main
     gain_unit = f"gain, {unit(summary.metric)} (right is better)"
-    drawn = {"gains": charts.gains_chart(summary.gains, gain_unit)} if summary.gains else {}
+    # The distance to the bare model would squeeze the others together; it has its own number above.
+    gains = [g for g in summary.gains if g.other != "none"] or list(summary.gains)
+    drawn = {"gains": charts.gains_chart(gains, gain_unit)} if gains else {}
     curves: dict[str, list[Curve]] = {}
     for result in summary.results:
         for name, curve in result.curves.items():
@@ -151,7 +157,7 @@ def _charts(summary: Summary) -> dict[str, str]:
     except DataError:  # too few users for any interval
         bands = []
     if bands:
-        drawn["bands"] = charts.bands_chart(bands, over)
+        drawn["bands"] = charts.bands_chart(bands, f"gain over {rival.row.method}")
     drawn["users"] = charts.users_chart(list(gain_by_user(main, rival.row, summary.metric).values()), over)
     return drawn
 

@@ -80,7 +80,8 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
         if plain["backbone"].get("model") in models.BUNDLES:
             models.pull(plain["backbone"]["model"], say)
     with steps.watch("fetching the data", 0):
-        plain["task"].setdefault("path", str(data.pull("chitchat", say)))
+        if "path" not in plain["task"]:
+            plain["task"]["path"] = str(data.pull("chitchat", say))
     out.mkdir(parents=True, exist_ok=True)
     store = build_store(plain["store"])
     with steps.watch("ingesting", 0):

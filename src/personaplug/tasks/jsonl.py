@@ -48,6 +48,7 @@ class JsonlConfig:
         requests_per_user: at most so many train requests a user, evenly over time; 0 is no limit.
         eval_requests_per_user: at most so many dev and test requests a user (of each), the newest; 0 is no limit.
         max_users: at most so many users, drawn by `seed`; 0 is no limit.
+        max_behaviors: only each user's newest so many are used at all; 0 is no limit.
         max_tokens: of an answer; by default 64 for text, else 16.
         max_line_bytes: a longer line is an error.
         seed: of every draw.
@@ -70,6 +71,7 @@ class JsonlConfig:
     requests_per_user: int = 0
     eval_requests_per_user: int = 0
     max_users: int = 0
+    max_behaviors: int = 0
     max_tokens: int = 0
     max_line_bytes: int = MAX_LINE_BYTES
     seed: int = 0
@@ -191,7 +193,7 @@ def _check(config: JsonlConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: test = {config.test} and dev = {config.dev}; both are shares, and some must be left for train"
         )
-    for key in ("min_history", "requests_per_user", "eval_requests_per_user", "max_users", "max_tokens"):
+    for key in ("min_history", "requests_per_user", "eval_requests_per_user", "max_users", "max_behaviors", "max_tokens"):
         if getattr(config, key) < 0:
             raise ConfigError(f"{where}: {key} = {getattr(config, key)}; expected 0 or more")
     for key in ("max_history", "max_line_bytes"):
@@ -231,6 +233,7 @@ def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -
 
 def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> _Timeline:
     found.sort(key=lambda b: cast("float", b.at))  # stable: equal times stay in the file's order
+    found = found[-config.max_behaviors :]  # -0: all
     ats = [cast("float", b.at) for b in found]
     groups = [b.fields.get(config.group) if config.group else None for b in found]
     first: dict[str, int] = {}
