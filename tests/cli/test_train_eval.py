@@ -74,7 +74,6 @@ def config(tmp_path, tiny_causal, monkeypatch) -> Path:
     return write_config(tmp_path, tiny_causal)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_second_training_is_free_and_another_configuration_is_refused(config):
     assert "4 steps in" in run("train", config)
     assert Path("runs/tiny/plug/model.safetensors").exists()
@@ -83,7 +82,6 @@ def test_a_second_training_is_free_and_another_configuration_is_refused(config):
     assert "training.steps = 4, now it is 5" in told
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_eval_of_a_trained_folder_leaves_results_claims_and_a_report(config):
     run("train", config, "--out", "out")
     told = run("eval", "out", "--seeds", 2, "--generate", 3, "--report", "report.html")
@@ -106,12 +104,11 @@ def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch
     assert "no such result" in run("eval", "--summary", "missing.json", code=2)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_demo_goes_from_nothing_to_a_report_and_a_second_run_repeats_nothing(tmp_path, tiny_causal, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = {
-        "backbone.model": tiny_causal, "backbone.dtype": "float32", "encoder.layer": 1, "task.path": write_data(tmp_path / "d"),
-        "task.min_history": 2, "training.steps": 3, "training.batch_size": 4,
+        "backbone.model": tiny_causal, "backbone.dtype": "float32", "encoder.layer": 1,
+        "task.path": write_data(tmp_path / "d"), "task.min_history": 2, "training.steps": 3, "training.batch_size": 4,
     }  # fmt: skip
     sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
     first = run("demo", "--out", "demo", *sets)
@@ -127,7 +124,6 @@ def test_the_demo_goes_from_nothing_to_a_report_and_a_second_run_repeats_nothing
 
 
 @pytest.mark.model
-@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_real_small_model_trains_and_is_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = write_config(tmp_path, "smollm2-135m", steps=2)

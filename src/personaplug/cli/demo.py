@@ -19,7 +19,6 @@ EPILOG = "Example: personaplug demo --out demo"
 
 _QUICK = (
     "task.max_users=24", "task.requests_per_user=4", "task.max_history=16", "method.max_history=16",
-   
     "training.steps=6", "training.batch_size=8", "training.log_every=2",
 )  # fmt: skip
 

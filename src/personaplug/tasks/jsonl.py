@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
+from personaplug import data
 from personaplug.errors import ConfigError, DataError, did_you_mean
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics import METRICS, labels
@@ -30,7 +31,7 @@ class JsonlConfig:
     """What to read and how to make requests of it. Empty values are filled from the folder's task.json.
 
     Attributes:
-        path: a folder with behaviors.jsonl (and maybe task.json), or a .jsonl file.
+        path: a folder with behaviors.jsonl (and maybe task.json), a .jsonl file, or a packaged data set's name.
         name: the task's name; by default the folder's or file's.
         kind: text, choice, rating or multilabel; by default text.
         instruction: the system message of every request.
@@ -85,7 +86,7 @@ class Jsonl(Task):
     source: ClassVar[str] = "personaplug"
 
     def __init__(self, config: JsonlConfig) -> None:
-        self._file, task_file = find_data(Path(config.path))
+        self._file, task_file = find_data(_located(Path(config.path)))
         self.config = _filled(config, read_task_json(task_file) if task_file else TaskFile())
         _check(self.config, str(task_file or self._file))
         self.info = _info(self.config)
@@ -174,6 +175,10 @@ class _Candidate:
         return self.timeline.splits[self.index]
 
 
+def _located(path: Path) -> Path:
+    return data.path(str(path)) if str(path) in data.DATA_SETS and not path.exists() else path
+
+
 def _filled(config: JsonlConfig, task: TaskFile) -> JsonlConfig:
     unset = {f.name: getattr(task, f.name) for f in fields(task) if not getattr(config, f.name)}
     return replace(config, **unset)
@@ -193,7 +198,8 @@ def _check(config: JsonlConfig, where: str) -> None:
         raise ConfigError(
             f"{where}: test = {config.test} and dev = {config.dev}; both are shares, and some must be left for train"
         )
-    for key in ("min_history", "requests_per_user", "eval_requests_per_user", "max_users", "max_behaviors", "max_tokens"):
+    limits = ("requests_per_user", "eval_requests_per_user", "max_users", "max_behaviors", "max_tokens")
+    for key in ("min_history", *limits):
         if getattr(config, key) < 0:
             raise ConfigError(f"{where}: {key} = {getattr(config, key)}; expected 0 or more")
     for key in ("max_history", "max_line_bytes"):

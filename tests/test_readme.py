@@ -1,0 +1,31 @@
+"""The README's first code block runs as it stands, and is short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+
+from personaplug.assembly import RunConfig, assemble
+from personaplug.tasks.base import TaskInfo
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    block = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)[0]
+    assert len(block.strip().splitlines()) <= 12
+    monkeypatch.chdir(tmp_path)
+    model = tiny.save_causal(tmp_path / "tiny")
+    run = RunConfig(
+        backbone={"name": "causal", "model": str(model), "dtype": "float32"},
+        encoder={"name": "hashing"},
+        method={"name": "plug"},
+    )
+    assemble(run, TaskInfo("chat", "text", history_text="{output}"), None).save(tmp_path / "demo" / "plug", {}, {})
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "grand!! just back from a run" in printed
+    assert "behaviors=2" in printed
