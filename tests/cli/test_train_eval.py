@@ -95,7 +95,17 @@ def test_eval_of_a_trained_folder_leaves_results_claims_and_a_report(config):
     assert ids == ["data.out.plug-beats-shuffled-users", "data.out.plug-beats-task-prompt"]
     assert "The same request, two people" in Path("report.html").read_text()
     pooled = run("eval", "--summary", *Path("results/data").glob("*.json"))
-    assert "plug is better, in nats a token" in pooled
+    assert "gain of plug, nats a token" in pooled
+
+
+def test_a_method_without_training_is_measured_and_has_no_rival(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.toml").write_text(
+        "task.name = 'synthetic'\ntask.users = 20\nbackbone.name = 'echo'\nmethod.name = 'none'\nencoder = {}\n"
+    )
+    assert "none has nothing to train" in run("train", "a.toml")
+    assert "only one row was measured" in run("eval", "a.toml")
+    assert not Path("results/claims.json").exists()
 
 
 def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch):

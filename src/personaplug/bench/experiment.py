@@ -166,7 +166,8 @@ class Experiment:
             return 0
         distinct = {(b.user, b.id): b for e in examples for b in e.history}
         template = to_mapping(assembly.method.config).get("history_text") or self.info.history_text
-        return assembly.vectors.warm(distinct.values(), template, progress=self.watch is not silent)
+        with self.watch("encoding", 0):
+            return assembly.vectors.warm(distinct.values(), template, progress=self.watch is not silent)
 
     def _data(self, run: RunConfig) -> dict[str, Any]:
         train = self.examples("train")

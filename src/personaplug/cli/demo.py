@@ -78,13 +78,13 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
     with steps.watch("fetching the model", 0):
         if plain["backbone"].get("model") in models.BUNDLES:
             models.pull(plain["backbone"]["model"], say)
+    path = plain["task"]["path"]
     with steps.watch("fetching the data", 0):
-        if "path" not in plain["task"]:
-            plain["task"]["path"] = str(data.pull("chitchat", say))
+        folder = data.pull(path, say) if path in data.DATA_SETS else Path(path)
     out.mkdir(parents=True, exist_ok=True)
     store = build_store(plain["store"])
     with steps.watch("ingesting", 0):
-        done = ingest(plain["task"]["path"], store)
+        done = ingest(folder, store)
     say(f"{done.behaviors:,} behaviours of {done.users:,} users, {done.new:,} new")
     store.close()
     return read_run(plain, "demo")

@@ -73,7 +73,7 @@ def print_summary(summary: Summary) -> None:
     screen = out()
     screen.print(table)
     if summary.gains:
-        screen.print(f"{summary.main.title} is better, in {unit(summary.metric)}:", markup=False)
+        screen.print(f"gain of {summary.main.title}, {unit(summary.metric)} (more is better):", markup=False)
     for gain in summary.gains:
         found = gain.interval
         verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "not shown: includes 0"

@@ -41,13 +41,13 @@ def train(
     experiment = open_experiment(config, sets, out, store, Steps())
     fitted = experiment.fit()
     curve = fitted.curve
-    if fitted.reused:
+    if not fitted.assembly.method.trained:
+        text = f"{fitted.assembly.method.name} has nothing to train; measure it with: personaplug eval"
+    elif fitted.reused:
         text = f"{fitted.folder} is trained already with this configuration ({curve.steps} steps); nothing to do"
-    elif curve.steps:
+    else:
         last = f", last loss {curve.curve[-1][1]:.4f} nats a token" if curve.curve else ""
         text = f"{fitted.folder}: {curve.steps} steps in {duration(curve.seconds)}{last}"
-    else:
-        text = f"{fitted.folder}: {fitted.assembly.method.name} has nothing to train; saved as it is"
     screen().print(text, markup=False, soft_wrap=True)
 
 
@@ -76,7 +76,7 @@ def open_experiment(config: Path, sets: list[str], out: Path | None, store: str,
 def _absolute(run: dict[str, Any]) -> dict[str, Any]:
     """The run as it can be read from anywhere: the task's data and the store are named by their full paths."""
     task, store = dict(run["task"]), dict(run["store"])
-    if "path" in task:
+    if "path" in task and Path(task["path"]).expanduser().exists():  # else it is the name of a packaged data set
         task["path"] = str(Path(task["path"]).expanduser().absolute())
     if "://" not in store.get("url", "://"):
         store["url"] = str(Path(store["url"]).expanduser().absolute())
