@@ -55,7 +55,7 @@ def main() -> None:
     record(HERE / "claims.json", *claims)
 
 
-def compare(method, fitting, training, args) -> tuple[float, dict[str, float]]:  # noqa: ANN001
+def compare(method, fitting, training, args) -> tuple[float, dict[str, float]]:
     """Ratio of medians bare / ours over the same batches, timed in turn."""
     draws = plan(fitting.lengths, training)[: args.batches * training.batch_size]
     batches = [draws[i : i + training.batch_size] for i in range(0, len(draws), training.batch_size)]
@@ -80,7 +80,7 @@ def compare(method, fitting, training, args) -> tuple[float, dict[str, float]]: 
     }
 
 
-def bare_step(method, examples) -> float:  # noqa: ANN001
+def bare_step(method, examples) -> float:
     """Seconds of the bare step on the same padded columns."""
     backbone, config = method.backbone, method.config
     prompts = [backbone.prompt_ids(e.request.messages) for e in examples]

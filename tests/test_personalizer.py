@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -212,3 +213,22 @@ def test_from_pretrained_makes_the_store_and_answers(tmp_path):
     again = build("store", "sql", {"url": str(tmp_path / "u.db")})
     assert len(again.history("ada")) == 1
     again.close()
+
+
+def test_a_plug_is_refused_in_front_of_another_model(tmp_path: Path) -> None:
+    import tiny
+    from personaplug.assembly import RunConfig, assemble, build_backbone
+    from personaplug.errors import MismatchError
+
+    run = RunConfig(
+        backbone={"name": "causal", "model": str(tiny.save_causal(tmp_path / "one")), "dtype": "float32"},
+        encoder={"name": "hashing"},
+        method={"name": "plug"},
+    )
+    assemble(run, TaskInfo("chat", "text"), None).save(tmp_path / "plug", {}, {})
+    other = tiny.save_causal(tmp_path / "two", words=[*tiny.WORDS, "extra"])
+    backbone = build_backbone({"name": "causal", "model": str(other), "dtype": "float32"})
+    with pytest.raises(MismatchError, match="was trained against backbone causal:one@") as caught:
+        Personalizer.from_pretrained(tmp_path / "plug", store=tmp_path / "users.db", backbone=backbone)
+    assert "\n" not in str(caught.value)
+    assert Personalizer.from_pretrained(tmp_path / "plug", store=tmp_path / "users.db").answer(None, "a b") is not None

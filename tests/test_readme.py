@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import tiny
 
+import tiny
 from personaplug.assembly import RunConfig, assemble
 from personaplug.tasks.base import TaskInfo
 

@@ -77,7 +77,15 @@ class TrainingConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a training did: steps, seconds (of all its processes), (step, loss) pairs, tokens a second."""
+    """What a training did.
+
+    Attributes:
+        steps: optimizer steps.
+        seconds: wall time, that of earlier runs which were killed included.
+        curve: (step, mean loss since the one before).
+        dev_curve: (step, loss on the development requests).
+        resumed_at: the step that this run began at.
+    """
 
     steps: int
     seconds: float
@@ -292,6 +300,7 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
         report_to=config.report_to,
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the backbone is on one device; more are for `accelerate launch`
     dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
     trainer = PlugTrainer(
         model=training.module,
