@@ -18,7 +18,7 @@ from personaplug.batching import token_batches
 from personaplug.decoding import Choice, visible_text
 from personaplug.errors import DataError, ModelError
 from personaplug.models import ResolvedModel
-from personaplug.types import Completion, Message, Prompt, Sampling
+from personaplug.types import Completion, Message, Prompt, Sampling, Scored
 
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
 
@@ -113,6 +113,29 @@ class InProcessBackbone(TrainableBackbone):
         if prefix.ndim != 2 or prefix.shape[1] != self.width:
             raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
         return prefix
+
+    # -- scoring ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:
+        """Log-probabilities [b, s] of target tokens (0 at padding); the i-th target continues prompt `rows[i]`."""
+
+    @override
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
+        ids = self.continuation_ids(continuations)
+        # A target token's logits weigh about as much as eight tokens' states.
+        lengths = [max(self.left_length(p) + len(i), 8 * len(i)) for p, i in zip(prompts, ids, strict=True)]
+        out: list[Scored] = [Scored(0.0, 0)] * len(ids)
+        for batch in token_batches(lengths, self.batch_tokens):
+            # Options of one request share its prompt: it runs once.
+            unique = {id(prompts[i]): prompts[i] for i in batch}
+            at = {key: row for row, key in enumerate(unique)}
+            rows = torch.tensor([at[id(prompts[i])] for i in batch], device=self.device)
+            sums = self._continue(list(unique.values()), rows, [ids[i] for i in batch]).sum(-1)
+            for i, total in zip(batch, sums.tolist(), strict=True):
+                out[i] = Scored(total, len(ids[i]))
+        return out
 
     # -- decoding -------------------------------------------------------------------------------------------------
 

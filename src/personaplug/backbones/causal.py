@@ -23,11 +23,10 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
-from personaplug.batching import token_batches
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import InProcessBackbone, load_pretrained
 from personaplug.prompt_cache import PromptCache
-from personaplug.types import Message, Needs, Prompt, Scored
+from personaplug.types import Message, Needs, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,9 @@ class CausalBackbone(InProcessBackbone):
 
     def _split(self, prompts: Sequence[Prompt]) -> tuple[_Head | None, _Left]:
         """What has run already and what has not: with a late persona, only the prefix has not."""
-        if all(p.prefix is not None and p.position == "last" for p in prompts):
+        late = all(p.prefix is not None and p.position == "last" for p in prompts)
+        # A sliding window counts columns: padding between prompt and prefix would push the prompt out of it.
+        if late and (not self._slides or len({len(p.prefix) for p in prompts if p.prefix is not None}) == 1):
             return self._prompt_head(prompts), self._pad([self.soft(p) for p in prompts])
         return None, self._left(prompts)
 
@@ -174,28 +175,14 @@ class CausalBackbone(InProcessBackbone):
         return -self._logprobs(head, left, ids).sum(-1) / counts
 
     @override
-    @torch.inference_mode()
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
-        ids = self.continuation_ids(continuations)
-        # A target token's logits weigh about as much as eight tokens' states.
-        lengths = [max(self.left_length(p) + len(i), 8 * len(i)) for p, i in zip(prompts, ids, strict=True)]
-        out: list[Scored] = [Scored(0.0, 0)] * len(ids)
-        for batch in token_batches(lengths, self.batch_tokens):
-            # Options of one request share its prompt: it runs once.
-            unique = {id(prompts[i]): prompts[i] for i in batch}
-            at = {key: row for row, key in enumerate(unique)}
-            rows = torch.tensor([at[id(prompts[i])] for i in batch], device=self.device)
-            head, left = self._split(list(unique.values()))
-            if left.embeds.shape[1] > 1:
-                head = self._run(_Left(left.embeds[:, :-1], left.mask[:, :-1]), head)
-            if head is not None:
-                head.cache.batch_select_indices(rows)
-                head = _Head(head.cache, head.mask[rows])
-            last = _Left(left.embeds[rows, -1:], left.mask[rows, -1:])
-            sums = self._logprobs(head, last, [ids[i] for i in batch]).sum(-1)
-            for i, total in zip(batch, sums.tolist(), strict=True):
-                out[i] = Scored(total, len(ids[i]))
-        return out
+    def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:
+        head, left = self._split(prompts)
+        if left.embeds.shape[1] > 1:
+            head = self._run(_Left(left.embeds[:, :-1], left.mask[:, :-1]), head)
+        if head is not None:
+            head.cache.batch_select_indices(rows)
+            head = _Head(head.cache, head.mask[rows])
+        return self._logprobs(head, _Left(left.embeds[rows, -1:], left.mask[rows, -1:]), targets)
 
     @override
     def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:

@@ -18,11 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
-from personaplug.batching import token_batches
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.errors import MismatchError
 from personaplug.inprocess import InProcessBackbone, load_pretrained
-from personaplug.types import Message, Needs, Prompt, Scored
+from personaplug.types import Message, Needs, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +93,8 @@ class Seq2SeqBackbone(InProcessBackbone):
         return -self._logprobs(prompts, ids).sum(-1) / counts
 
     @override
-    @torch.inference_mode()
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
-        ids = self.continuation_ids(continuations)
-        lengths = [self.left_length(p) + len(i) for p, i in zip(prompts, ids, strict=True)]
-        out: list[Scored] = [Scored(0.0, 0)] * len(ids)
-        for batch in token_batches(lengths, self.batch_tokens):
-            unique = {id(prompts[i]): prompts[i] for i in batch}
-            at = {key: row for row, key in enumerate(unique)}
-            rows = torch.tensor([at[id(prompts[i])] for i in batch], device=self.device)
-            sums = self._logprobs(list(unique.values()), [ids[i] for i in batch], rows).sum(-1)
-            for i, total in zip(batch, sums.tolist(), strict=True):
-                out[i] = Scored(total, len(ids[i]))
-        return out
+    def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:
+        return self._logprobs(prompts, targets, rows)
 
     @override
     def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
