@@ -9,6 +9,9 @@ import pytest
 
 import tiny
 from personaplug.assembly import RunConfig, assemble
+from personaplug.bench.results import load
+from personaplug.bench.summary import summarize
+from personaplug.bench.table import markdown, read_from
 from personaplug.tasks.base import TaskInfo
 
 README = Path(__file__).parents[1] / "README.md"
@@ -29,3 +32,9 @@ def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     printed = capsys.readouterr().out
     assert "grand!! just back from a run" in printed
     assert "behaviors=2" in printed
+
+
+def test_the_results_table_is_what_the_results_say() -> None:
+    files = sorted((README.parent / "results" / "chitchat").glob("plug-seed*.json"))
+    assert len(files) >= 3
+    assert read_from(README) == markdown([summarize([load(file) for file in files])])

@@ -84,3 +84,16 @@ def test_a_ledger_that_is_none_is_not_overwritten(tmp_path):
     with pytest.raises(DataError, match=r"c\.json"):
         claims.record(tmp_path / "c.json", Claim("a", "x", 1.0, "> 0", True))
     assert (tmp_path / "c.json").read_text() == "{}"
+
+
+def test_a_table_goes_between_the_marks_of_a_page_and_nowhere_else(tmp_path):
+    from personaplug.bench.table import read_from, write_into
+
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")
+    write_into(page, "| new |")
+    assert read_from(page) == "| new |"
+    assert page.read_text() == "before\n<!-- results -->\n| new |\n<!-- /results -->\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(DataError, match="needs the marks"):
+        write_into(page, "| new |")

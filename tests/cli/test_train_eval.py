@@ -94,7 +94,7 @@ def test_eval_of_a_trained_folder_leaves_results_claims_and_a_report(config):
     ids = [c["id"] for c in json.loads(Path("results/claims.json").read_text())]
     assert ids == ["data.out.plug-beats-shuffled-users", "data.out.plug-beats-task-prompt"]
     assert "The same request, two people" in Path("report.html").read_text()
-    pooled = run("eval", "--summary", *Path("results/data").glob("*.json"))
+    pooled = run("eval", *Path("results/data").glob("*.json"))
     assert "gain of plug, nats a token" in pooled
 
 
@@ -111,7 +111,7 @@ def test_a_method_without_training_is_measured_and_has_no_rival(tmp_path, monkey
 def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch):
     assert "no such configuration file" in run("train", "missing.toml", code=2)
     assert "unknown key 'persona_token'" in run("train", config, "--set", "method.persona_token=2", code=2)
-    assert "no such result" in run("eval", "--summary", "missing.json", code=2)
+    assert "no such result" in run("eval", "missing.json", code=2)
 
 
 def test_the_demo_goes_from_nothing_to_a_report_and_a_second_run_repeats_nothing(tmp_path, tiny_causal, monkeypatch):

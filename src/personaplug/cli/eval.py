@@ -26,7 +26,7 @@ def evaluate(
         list[Path],
         typer.Argument(
             metavar="TARGET...",
-            help="Configuration files, or folders that train made; with --summary, result files.",
+            help="Configuration files or folders that train made; or result files, which are only pooled.",
             show_default=False,
         ),
     ],
@@ -40,7 +40,10 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a report.", show_default=False)
     ] = None,
-    summary: Annotated[bool, typer.Option("--summary", help="Only pool and print result files.")] = False,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE.md", help="Of result files: put their table into this page.", show_default=False),
+    ] = None,
 ) -> None:
     """Measure a method beside its controls: no method, a task prompt, shuffled users, no history.
 
@@ -51,14 +54,17 @@ def evaluate(
     from personaplug.bench.report import check_installed, write_report
     from personaplug.bench.results import load
     from personaplug.bench.summary import summarize
+    from personaplug.bench.table import markdown, write_into
 
     if report:
         check_installed()
-    if summary:
+    if all(path.suffix == ".json" for path in targets):
         pooled = summarize([load(path) for path in targets])
         _show(pooled)
         if report:
             write_report(report, pooled)
+        if table:
+            write_into(table, markdown([pooled]))
         return
     for target in targets:
         _evaluate(target, sets, seeds, Measuring(limit, generate), results, report)
