@@ -21,7 +21,7 @@ from personaplug.training import Draw, Training, TrainingConfig, newest_checkpoi
 
 
 @given(
-    st.lists(st.integers(1, 200), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(1, 200), st.integers(0, 99)), min_size=1, max_size=60),
     st.integers(1, 8),
     st.integers(0, 4),
     st.integers(1, 3),
@@ -39,21 +39,21 @@ def test_each_epoch_uses_every_request_once(lengths, batch, bucket, epochs, seed
 
 
 def test_draws_differ_between_epochs_and_seeds() -> None:
-    first = plan([1] * 20, TrainingConfig(epochs=2, seed=0))
+    first = plan([(1, 0)] * 20, TrainingConfig(epochs=2, seed=0))
     assert [d.index for d in first[:20]] != [d.index for d in first[20:40]]
     assert {d.seed for d in first[:20]}.isdisjoint(d.seed for d in first[20:40])
-    assert plan([1] * 20, TrainingConfig(seed=1)) != plan([1] * 20, TrainingConfig(seed=0))
+    assert plan([(1, 0)] * 20, TrainingConfig(seed=1)) != plan([(1, 0)] * 20, TrainingConfig(seed=0))
 
 
 def test_buckets_save_padding() -> None:
-    lengths = [(i * 37) % 200 + 1 for i in range(640)]
+    lengths = [((i * 37) % 200 + 1, (i * 61) % 90) for i in range(640)]
 
     def padded(bucket: int) -> int:
         draws = plan(lengths, TrainingConfig(epochs=1, batch_size=16, bucket=bucket))
         batches = [draws[i : i + 16] for i in range(0, len(draws), 16)]
-        return sum(len(b) * max(lengths[d.index] for d in b) for b in batches)
+        return sum(len(b) * sum(max(lengths[d.index][at] for d in b) for at in (0, 1)) for b in batches)
 
-    assert padded(8) < 0.7 * padded(0)
+    assert padded(32) < 0.75 * padded(0)
 
 
 class Line(torch.nn.Module):
@@ -75,7 +75,7 @@ def collate(draws: list[Draw]) -> dict[str, torch.Tensor]:
 
 def training(folder: Path, **config) -> Training:
     settings = {"steps": 30, "batch_size": 4, "lr": 0.05, "log_every": 1, "save_every": 5, **config}
-    return Training(Line(), collate, [1] * 20, TrainingConfig(**settings), folder, quiet=True)
+    return Training(Line(), collate, [(1, 0)] * 20, TrainingConfig(**settings), folder, quiet=True)
 
 
 def test_training_lowers_the_loss_and_reports_its_curve(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ class PromptCache(Generic[K]):
         return [k for k in dict.fromkeys(keys) if k not in self._states]
 
     def put(self, keys: Sequence[K], cache: Any, mask: Tensor) -> None:
-        """Keep each row of a cache of left-padded prompts with mask [b, t]."""
+        """Keep each row of a cache of padded prompts with mask [b, t]."""
         stacked = torch.stack([torch.stack([layer.keys, layer.values]) for layer in cache.layers])  # [l, 2, b, h, t, c]
-        for row, (key, length) in enumerate(zip(keys, mask.sum(-1).tolist(), strict=True)):
+        for row, key in enumerate(keys):
             # Tokens in front, so that rows of different lengths can be padded in one call.
-            state = stacked[:, :, row, :, -length:].movedim(3, 0).contiguous()  # [t, l, 2, h, c]
+            state = stacked[:, :, row].movedim(3, 0)[mask[row].bool()]  # [t, l, 2, h, c]
             self._states[key] = state
             self.bytes += state.nbytes
 

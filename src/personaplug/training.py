@@ -12,7 +12,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,7 +60,7 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     max_grad_norm: float = 1.0
     seed: int = 0
-    bucket: int = 8
+    bucket: int = 64
     log_every: int = 10
     eval_every: int = 0
     save_every: int = 25
@@ -102,11 +102,18 @@ class Draw:
     seed: int
 
 
-def plan(lengths: Sequence[int], config: TrainingConfig) -> list[Draw]:
+Length = tuple[int, int]
+"""Token columns of a request: those that keep activations, and those that run without gradients."""
+
+_GROUP = 2  # batches among which the second length is sorted
+
+
+def plan(lengths: Sequence[Length], config: TrainingConfig) -> list[Draw]:
     """The whole training as one list of draws, `batch_size` of which make a batch.
 
     Each epoch is a fresh shuffle; within pools of `bucket` batches, requests of like length stand together, so that
-    little padding is computed; the batches of a pool come in random order.
+    little padding is computed: by the columns with activations, then in groups of a few batches by the others. The
+    batches of a pool come in random order.
     """
     per_step = config.batch_size * config.accumulate
     total = (config.steps or math.ceil(config.epochs * len(lengths) / per_step)) * per_step
@@ -116,17 +123,26 @@ def plan(lengths: Sequence[int], config: TrainingConfig) -> list[Draw]:
         rng = random.Random(f"{config.seed}/{epoch}")
         order = list(range(len(lengths)))
         rng.shuffle(order)
-        pool = config.batch_size * max(config.bucket, 1)
-        batches: list[list[int]] = []
-        for start in range(0, len(order), pool):
-            chunk = order[start : start + pool]
-            if config.bucket:
-                chunk.sort(key=lambda i: lengths[i])
-            batches += [chunk[i : i + config.batch_size] for i in range(0, len(chunk), config.batch_size)]
+        batches = list(_batches(order, lengths, config))
         rng.shuffle(batches)
         draws += [Draw(i, hash((config.seed, epoch, i)) & 0x7FFFFFFF) for batch in batches for i in batch]
         epoch += 1
     return draws[:total]
+
+
+def _batches(order: list[int], lengths: Sequence[Length], config: TrainingConfig) -> Iterator[list[int]]:
+    size = config.batch_size
+    for pool in _chunks(order, size * max(config.bucket, 1)):
+        if config.bucket:
+            pool.sort(key=lambda i: lengths[i][0])
+        for group in _chunks(pool, size * _GROUP):
+            if config.bucket:
+                group.sort(key=lambda i: lengths[i][1])
+            yield from _chunks(group, size)
+
+
+def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class _Draws(Dataset[Draw]):
@@ -148,7 +164,7 @@ class Training:
         module: holds exactly the parameters to train and save; called as `module(**collate(draws))` it returns the
             loss of each request [b].
         collate: a batch of draws -> keyword arguments of `module`.
-        lengths: tokens of each training request.
+        lengths: token columns of each training request.
         config: how to train.
         folder: where checkpoints go.
         dev: number of development requests; they are draws with indices after the training requests.
@@ -158,7 +174,7 @@ class Training:
 
     module: nn.Module
     collate: Callable[[list[Draw]], dict[str, Any]]
-    lengths: Sequence[int]
+    lengths: Sequence[Length]
     config: TrainingConfig
     folder: Path
     dev: int = 0

@@ -79,7 +79,7 @@ def test_scores_do_not_depend_on_the_batch_and_shared_prompts_run_once(case) -> 
     for (prompt, text), scored in zip(pairs, together, strict=True):
         [alone] = backbone.score([prompt], [text])
         assert scored.tokens == alone.tokens == len(text.split())
-        assert scored.logprob == pytest.approx(alone.logprob, abs=1e-4)
+        assert scored.logprob == pytest.approx(alone.logprob, abs=1e-3)
 
 
 def test_the_loss_is_the_mean_of_the_scores_with_the_end_token(case) -> None:

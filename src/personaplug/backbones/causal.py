@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
@@ -27,6 +28,8 @@ from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import InProcessBackbone, load_pretrained
 from personaplug.prompt_cache import PromptCache
 from personaplug.types import Message, Needs, Prompt
+
+_WORTH_SHARING = 8  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +134,23 @@ class CausalBackbone(InProcessBackbone):
             if not self.config.prompt_cache or self._slides:
                 return self._run(self._left([Prompt(k) for k in keys]))
             if missing := self._prompts.missing(keys):
-                head = self._run(self._left([Prompt(k) for k in missing]))
+                head = self._run_shared(missing)
                 self._prompts.put(missing, head.cache, head.mask)
             states, mask = self._prompts.get(keys)
             self._prompts.trim()
             return _Head(DynamicCache(states), mask)
+
+    def _run_shared(self, conversations: Sequence[tuple[Message, ...]]) -> _Head:
+        """Run prompts; what all begin with (a system message, say) runs once."""
+        ids = [self.prompt_ids(c) for c in conversations]
+        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False)))
+        common = min(shared, min(map(len, ids)) - 1)  # one column is left for each row
+        if common < _WORTH_SHARING or len(ids) == 1:
+            return self._run(self._left([Prompt(c) for c in conversations]))
+        head = self._run(self._pad([self.embed(ids[0][:common])]))
+        head.cache.batch_repeat_interleave(len(ids))
+        rest = self._pad([self.embed(row[common:]) for row in ids])
+        return self._run(rest, _Head(head.cache, head.mask.expand(len(ids), -1)))
 
     def _inputs(self, left: _Left, head: _Head | None) -> dict[str, Any]:
         """Arguments that run `left` after `head`."""

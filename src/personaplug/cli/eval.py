@@ -33,7 +33,7 @@ def evaluate(
     sets: SetOption = [],  # noqa: B006 - typer's own default for a list
     seeds: Annotated[int, typer.Option(min=1, help="Train and measure with this many seeds.")] = 1,
     limit: Annotated[int, typer.Option(min=0, help="At most so many test requests; 0 is all.")] = 0,
-    generate: Annotated[int, typer.Option(min=0, help="How many of them are also answered (text tasks).")] = 64,
+    generate: Annotated[int, typer.Option(min=0, help="How many of them are also answered (text tasks).")] = 32,
     results: Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are kept.")] = Path(
         "results"
     ),

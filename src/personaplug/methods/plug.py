@@ -22,7 +22,7 @@ from personaplug.errors import ConfigError, MismatchError
 from personaplug.methods.base import Method
 from personaplug.plug import Plug, PlugConfig, drop_history
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import Draw, Training, TrainingConfig, TrainingResult
+from personaplug.training import Draw, Length, Training, TrainingConfig, TrainingResult
 from personaplug.types import Behavior, Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.vectors import VectorCache
 
@@ -220,10 +220,16 @@ class Fitting(nn.Module):
         self.examples = examples
         self.rows, self.matrix = self._history_matrix(method)
         self.frozen_queries = self._query_matrix(method)
-        width = method.config.persona_tokens + method.config.instruction_tokens
-        dummy = np.zeros((width, 1), np.float32)
-        prompts = [Prompt(e.request.messages, dummy, method.config.position) for e in examples]
-        self.lengths = method.backbone.lengths(prompts, [e.target for e in examples])
+        self.lengths = self._lengths(method)
+
+    def _lengths(self, method: PlugMethod) -> list[Length]:
+        """With a late persona the prompt runs without gradients; else everything keeps activations."""
+        prompts = [Prompt(e.request.messages) for e in self.examples]
+        whole = method.backbone.lengths(prompts, [e.target for e in self.examples])
+        if method.config.position == "first":
+            return [(n, 0) for n in whole]
+        before = method.backbone.lengths(prompts, [""] * len(prompts))
+        return [(n - m, m) for n, m in zip(whole, before, strict=True)]
 
     def _history_matrix(self, method: PlugMethod) -> tuple[list[Tensor], Tensor]:
         """Each behaviour's vector once [N, e] (float16, as stored), and each example's rows of it."""
