@@ -66,7 +66,7 @@ class Measuring:
 
     limit: int = 0
     generate: int = 64
-    batch_size: int = 32
+    batch_size: int = 128
 
 
 class Experiment:
