@@ -176,3 +176,9 @@ def test_kill_9_in_the_middle_loses_at_most_the_steps_since_the_checkpoint(tmp_p
     assert resumed_at >= 5
     assert curve == training(tmp_path / "whole").run().curve
     assert json.loads((newest_checkpoint(folder) / "trainer_state.json").read_text())["global_step"] == 30
+
+
+def test_losses_can_be_followed_in_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    training(tmp_path / "run", report_to="tensorboard", steps=5).run()
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
