@@ -37,7 +37,7 @@ types: venv
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest -m "not model" --cov --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model" -n auto --dist loadfile --cov --cov-report=
 	$(BIN)/personaplug models pull smollm2-135m minilm
 	$(BIN)/personaplug data pull chitchat
 	$(BIN)/python -m pytest -m model --cov --cov-append --cov-report=
