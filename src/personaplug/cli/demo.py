@@ -44,7 +44,7 @@ def demo(
     folder = out / "quick" if quick else out
     experiment = Experiment(run, folder, "demo", steps.watch)
     seed = run.training.seed
-    measuring = Measuring(generate=8 if quick else 32)
+    measuring = Measuring(generate=8 if quick else 16)
     pooled = measure_seeds(experiment, range(seed, seed + 1), measuring, folder / "measured")
     looks, duel = show_users(experiment, pooled)
     with steps.watch("writing the report", 0):
