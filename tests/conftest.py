@@ -19,3 +19,9 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random encoder-decoder model."""
     return tiny.save_t5(tmp_path_factory.mktemp("models") / "tiny-t5")
+
+
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as wide as in a pipe, whatever ran the tests says of its terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
