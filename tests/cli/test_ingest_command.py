@@ -62,6 +62,7 @@ def test_an_id_stored_with_other_content_is_an_error_that_names_the_file(store, 
     opened.close()
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_adds_loses_and_doubles_nothing_when_it_runs_again(tmp_path):
     file, store = tmp_path / "big.jsonl", tmp_path / "u.db"
     total, users = 16_000, 50

@@ -42,6 +42,7 @@ def test_the_frozen_model_is_bit_equal_after_fit(trained) -> None:
     assert all(torch.equal(before[k], v) for k, v in method.backbone.model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_query_aware_plug_finds_the_topic(make_method, synthetic_backbone, measure, tmp_path) -> None:
     task = registry.build(
         "task", "synthetic", {"kind": "topic", "users": 300, "behaviors": 4, "topics": 4, "options": 3}

@@ -49,6 +49,7 @@ def start(code: str, name: str, path: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_eight_processes_that_open_a_fresh_file_and_add_at_once_lose_and_double_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     processes = [start(ADD_AT_ONCE, str(n), path) for n in range(8)]
