@@ -20,7 +20,7 @@ LAYERS = (
     {"types", "errors"},
     {"config", "registry", "metrics", "plug", "batching", "decoding", "devices", "prompt_cache", "jsonl_reader"},
     {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
-    {"training", "artifacts", "vectors", "ingest"},
+    {"training", "artifacts", "vectors", "ingest", "wording"},
     {"methods"},
     {"assembly"},
     {"personalizer"},

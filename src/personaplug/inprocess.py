@@ -91,6 +91,15 @@ class InProcessBackbone(TrainableBackbone):
             raise DataError(f"continuation {continuations[empty]!r} (number {empty}) has no token: nothing to score")
         return ids
 
+    @override
+    def count(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    @override
+    def cut(self, text: str, tokens: int) -> str:
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return text if len(ids) <= tokens else str(self.tokenizer.decode(ids[: max(tokens, 0)])).rstrip("\ufffd")
+
     def left_length(self, prompt: Prompt) -> int:
         """Tokens of a prompt, its prefix included."""
         return len(self.prompt_ids(prompt.messages)) + (0 if prompt.prefix is None else len(prompt.prefix))

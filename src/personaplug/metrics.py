@@ -40,11 +40,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with the ends of its 95% interval."""
+    """A mean with the ends of its 95% interval, and how likely a mean so far from zero is by chance (two-sided)."""
 
     mean: float
     low: float
     high: float
+    p: float = 1.0
 
     @property
     def excludes_zero(self) -> bool:
@@ -151,7 +152,23 @@ def bootstrap(
         drawn = rng.integers(0, len(sums), (min(step, samples - start), len(sums)))  # [s, g]
         means[start : start + step] = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.percentile(means, (2.5, 97.5))
-    return Interval(float(row.mean()), float(low), float(high))
+    # Twice the share of resamples on the other side of zero; one more on each, so that no chance is called none.
+    p = 2.0 * (min(int((means <= 0.0).sum()), int((means >= 0.0).sum())) + 1) / (samples + 1)
+    return Interval(float(row.mean()), float(low), float(high), min(p, 1.0))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The chances of several comparisons, corrected for their number: Holm's step-down (1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    out, reached = [0.0] * len(ps), 0.0
+    for rank, i in enumerate(order):
+        reached = max(reached, min(1.0, (len(ps) - rank) * ps[i]))
+        out[i] = reached
+    return out
 
 
 def _by_group(row: Floats, groups: Sequence[str] | None) -> tuple[Floats, Floats]:

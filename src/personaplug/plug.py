@@ -14,8 +14,9 @@ tokens, d: the language model's width. Source: Persona-Plug, arXiv 2409.11901, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class PlugConfig:
         train_query_encoder: train a copy of the encoder for queries (history vectors stay frozen).
         history_dropout: while training, up to this share of a history is left out, drawn afresh at each use.
         max_history: at most this many behaviours, the newest (while training: a random subset).
+        text: section of a text method whose messages the persona joins, as {name = "bm25", k = 1}; empty is none.
     """
 
     persona_tokens: int = 4
@@ -58,6 +60,7 @@ class PlugConfig:
     train_query_encoder: bool = False
     history_dropout: float = 0.5
     max_history: int = 512
+    text: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, low in (("persona_tokens", 0), ("instruction_tokens", 0), ("max_history", 1), ("scale", 0)):

@@ -39,6 +39,14 @@ class Backbone(ABC):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
         """Sum of log-probabilities (nats) of each continuation after its prompt, without the end-of-turn token."""
 
+    @abstractmethod
+    def count(self, text: str) -> int:
+        """Number of tokens of a text."""
+
+    @abstractmethod
+    def cut(self, text: str, tokens: int) -> str:
+        """The text's first `tokens` tokens as text; the text itself where it is no longer."""
+
     def check(self, needs: Needs, what: str) -> None:
         """Refuse a method whose prompts this backbone cannot take.
 

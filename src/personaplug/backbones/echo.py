@@ -44,6 +44,15 @@ class EchoBackbone(Backbone):
             out.append(Scored(-float(sum(w not in seen for w in words)), max(len(words), 1)))
         return out
 
+    @override
+    def count(self, text: str) -> int:
+        """Words."""
+        return len(text.split())
+
+    @override
+    def cut(self, text: str, tokens: int) -> str:
+        return text if self.count(text) <= tokens else " ".join(text.split()[:tokens])
+
     def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
         words = prompt.messages[-1].content.split(" ")
         cut = words[: sampling.max_tokens]

@@ -11,7 +11,7 @@ import numpy as np
 
 from personaplug.bench.run import NLL, Row, lower_is_better
 from personaplug.errors import DataError
-from personaplug.metrics import Interval, bootstrap, paired_bootstrap
+from personaplug.metrics import Interval, bootstrap, holm, paired_bootstrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Gain:
         interval: mean over the examples with a 95% interval.
         users: how many users the examples are from; they are what is resampled.
         examples: how many.
+        adjusted: the interval's p, corrected for the comparisons that stand in one table with it.
     """
 
     metric: str
@@ -33,6 +34,7 @@ class Gain:
     interval: Interval
     users: int
     examples: int
+    adjusted: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,12 @@ def gain(row: Row, other: Row, metric: str, seed: int = 0) -> Gain:
     mine, theirs, users = _paired(row, other, metric)
     found = paired_bootstrap(mine, theirs, seed=seed, groups=users)
     return Gain(metric, row.title, other.title, found, len(set(users)), len(users))
+
+
+def corrected(gains: Sequence[Gain]) -> list[Gain]:
+    """The gains of one table with their chances corrected by Holm's method."""
+    adjusted = holm([g.interval.p for g in gains])
+    return [dataclasses.replace(g, adjusted=p) for g, p in zip(gains, adjusted, strict=True)]
 
 
 def gain_by_history(row: Row, other: Row, metric: str, bands: int = 3) -> list[Band]:

@@ -11,6 +11,8 @@ from personaplug.errors import ConfigError, DataError, did_you_mean
 from personaplug.types import Example, History
 
 Control = Literal["", "shuffled users", "no history"]
+NEWEST = "newest "
+"""`newest 4`: the user's own newest four behaviours alone; the points of a cold-start curve."""
 
 
 def derangement(users: Sequence[str], seed: int) -> dict[str, str]:
@@ -31,19 +33,34 @@ def apply_control(examples: Sequence[Example], control: str, seed: int) -> list[
 
     Args:
         examples: of one split, each user's oldest first.
-        control: a `Control`; `shuffled users` gives each user's requests the history of another user's newest request.
+        control: a `Control` or `newest N`; `shuffled users` gives each user's requests the history of another user's
+            newest request.
         seed: decides who is given whom.
 
     Raises:
         ConfigError: no such control.
         DataError: there is nobody to shuffle with.
     """
+    kept = newest(control)
+    if kept is not None:
+        return [dataclasses.replace(e, history=e.history.last(kept)) for e in examples]
     if control not in get_args(Control):
-        raise ConfigError(f"control {control!r} is unknown; {did_you_mean(control, get_args(Control))}")
+        known = [*get_args(Control)[1:], "newest 4"]
+        raise ConfigError(f"control {control!r} is unknown; {did_you_mean(control, known)}")
     if not control:
         return list(examples)
     if control == "no history":
         return [dataclasses.replace(e, history=History(e.history.user)) for e in examples]
-    newest = {e.history.user: e.history for e in examples}
-    other = derangement(list(newest), seed)
-    return [dataclasses.replace(e, history=newest[other[e.history.user]]) for e in examples]
+    last = {e.history.user: e.history for e in examples}
+    other = derangement(list(last), seed)
+    return [dataclasses.replace(e, history=last[other[e.history.user]]) for e in examples]
+
+
+def newest(control: str) -> int | None:
+    """How many behaviours a control of the kind `newest N` keeps; None of any other.
+
+    >>> newest("newest 4"), newest("no history")
+    (4, None)
+    """
+    number = control.removeprefix(NEWEST)
+    return int(number) if number != control and number.isdecimal() else None

@@ -36,6 +36,21 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A measured example whose texts stand in the result, so that a report can show it.
+
+    Attributes:
+        index: of the example among the rows' `ids`.
+        request: what was asked.
+        target: what the user really wrote or chose.
+    """
+
+    index: int
+    request: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """One seed of one experiment.
 
@@ -51,6 +66,9 @@ class Result:
         versions: of the libraries.
         commit: of the source, or "".
         date: UTC, to the second.
+        main: the row that the experiment is about; by default the last one without a control.
+        shown: examples with their texts; none where the data may not be passed on.
+        failures: title of a row -> why it could not be measured.
     """
 
     name: str
@@ -64,6 +82,9 @@ class Result:
     versions: Mapping[str, str] = field(default_factory=dict)
     commit: str = ""
     date: str = ""
+    main: str = ""
+    shown: tuple[Shown, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def row(self, method: str, control: str = "") -> Row | None:
         """The row of a method under a control, or None if it was not measured."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from personaplug import metrics
 from personaplug.backbones.base import TrainableBackbone
@@ -44,6 +44,15 @@ class Row:
         seconds: wall time of it all.
         prompt_tokens: mean over the examples, soft tokens not counted; 0 where the backbone does not say.
         prefix_tokens: soft tokens of a prompt, the most of any.
+        name: the method's name on the shelf; `method` is what the experiment calls it.
+        section: the method's configuration.
+        fingerprint: of everything that the numbers depend on; a row of the same is not measured again.
+        bytes_per_user: mean size of what the method stores of a user beside their behaviours.
+        prepare_seconds: of `seconds`, preparing users.
+        personalize_seconds: of `seconds`, making prompts of prepared users.
+        oracle: whether the method looked at the right answers: an upper bound, not a method.
+        used: for each of the result's shown examples, the behaviours that went into its prompt, as text.
+        answers: for each of the result's shown examples, what was answered; "" where nothing was.
     """
 
     method: str
@@ -61,6 +70,15 @@ class Row:
     seconds: float
     prompt_tokens: float
     prefix_tokens: int
+    name: str = ""
+    section: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+    bytes_per_user: float = 0.0
+    prepare_seconds: float = 0.0
+    personalize_seconds: float = 0.0
+    oracle: bool = False
+    used: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from personaplug.errors import ConfigError
 from personaplug.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class Method(ABC):
     source: ClassVar[str]
     needs: ClassVar[Needs] = Needs.TEXT
     trained: ClassVar[bool] = False  # whether `fit` learns something that `save` must keep
+    personal: ClassVar[bool] = True  # whether prompts depend on who asks
+    oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
+    costly: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench keeps such states on disk
 
     def __init__(
         self, config: Any, *, backbone: Backbone, vectors: VectorCache | None = None, task: TaskInfo | None = None
@@ -52,6 +57,17 @@ class Method(ABC):
     def key(self) -> str:
         """Identity of what `prepare` makes: states of another key are never used."""
         return self.name
+
+    @property
+    def history_text(self) -> str | None:
+        """The template of what its encoder sees of a behaviour; None if it looks at no vectors."""
+        return None
+
+    @classmethod
+    def encodes(cls, config: Any) -> bool:
+        """Whether a method of this configuration looks at vectors, and so needs an encoder."""
+        del config
+        return False
 
     def fit(
         self, train: Sequence[Example], dev: Sequence[Example], training: TrainingConfig, folder: Path
@@ -73,6 +89,10 @@ class Method(ABC):
         del history
         return None
 
+    def prepare_many(self, histories: Sequence[History]) -> list[State | None]:
+        """`prepare` for several users; gives what each gives alone."""
+        return [self.prepare(h) for h in histories]
+
     @abstractmethod
     def personalize(self, request: Request, profile: Profile) -> Prompt:
         """What the backbone shall see for this request of this user; fast."""
@@ -81,7 +101,97 @@ class Method(ABC):
         """`personalize` for a batch; gives what each gives alone."""
         return [self.personalize(r, p) for r, p in zip(requests, profiles, strict=True)]
 
+    def personalize_examples(self, examples: Sequence[Example], profiles: Sequence[Profile]) -> list[Prompt]:
+        """What the bench calls: `personalize_many` of the examples' requests; only an oracle looks at their targets."""
+        return self.personalize_many([e.request for e in examples], profiles)
+
     def explain(self, request: Request, profile: Profile) -> list[Weight]:
         """Which behaviours carried the persona for this request, heaviest first; empty if none did."""
         del request, profile
         return []
+
+    def needed_vectors(self) -> VectorCache:
+        """The vectors that it was built with.
+
+        Raises:
+            ConfigError: it was built without any.
+        """
+        if self.vectors is None:
+            raise ConfigError(f"method {self.name!r} needs an encoder; name one under [encoder]")
+        return self.vectors
+
+
+class Layered(Method):
+    """A method on top of a text method: that one writes the messages, this one adds to them.
+
+    `config.text` is the section of the text method, for example `text = {name = "bm25", k = 1}`; empty is none.
+    """
+
+    def __init__(
+        self, config: Any, *, backbone: Backbone, vectors: VectorCache | None = None, task: TaskInfo | None = None
+    ) -> None:
+        super().__init__(config, backbone=backbone, vectors=vectors, task=task)
+        self.text = build_text(config.text, self.name, backbone=backbone, vectors=vectors, task=task)
+
+    def text_requests(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Request]:
+        """The requests with the text method's messages."""
+        if self.text is None:
+            return list(requests)
+        inner = [Profile(p.history, _part(p.state)) for p in profiles]
+        prompts = self.text.personalize_many(requests, inner)
+        return [dataclasses.replace(r, messages=p.messages) for r, p in zip(requests, prompts, strict=True)]
+
+    def with_text_states(self, own: Sequence[State | None], histories: Sequence[History]) -> list[State | None]:
+        """Its own states joined with the text method's, whose arrays' names begin with `text.`."""
+        if self.text is None:
+            return list(own)
+        inner = self.text.prepare_many(histories)
+        joined = [
+            {**(a or {}), **{_TEXT + k: v for k, v in (b or {}).items()}} for a, b in zip(own, inner, strict=True)
+        ]
+        return [state or None for state in joined]
+
+    @property
+    def text_key(self) -> str:
+        """The text method's part of the key."""
+        return f"+{self.text.key}" if self.text else ""
+
+
+def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | None:
+    """The text method of a section, or None of an empty one.
+
+    Raises:
+        ConfigError: the section has no name, or names a method that is not made of text alone.
+    """
+    if not section:
+        return None
+    from personaplug import registry
+
+    name = section.get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"method {what!r}: text has no name; for example text = {{name = 'bm25', k = 1}}")
+    method: Method = registry.build("method", name, {k: v for k, v in section.items() if k != "name"}, **parts)
+    if method.needs != Needs.TEXT or method.oracle or method.trained:
+        raise ConfigError(f"method {what!r}: text = {name!r}; expected one that only writes text: bm25, recent, ...")
+    return method
+
+
+def encodes_text(section: Mapping[str, Any]) -> bool:
+    """Whether the text method of a section looks at vectors."""
+    if not section:
+        return False
+    from personaplug import registry
+    from personaplug.config import from_mapping
+
+    name = str(section.get("name"))
+    cls: type[Method] = registry.find("method", name)
+    config = from_mapping(cls.Config, {k: v for k, v in section.items() if k != "name"}, where=f"text {name!r}")
+    return cls.encodes(config)
+
+
+_TEXT = "text."
+
+
+def _part(state: State | None) -> State | None:
+    inner = {k.removeprefix(_TEXT): v for k, v in (state or {}).items() if k.startswith(_TEXT)}
+    return inner or None

@@ -15,6 +15,7 @@ class NoMethod(Method):
     Config = NoConfig
     summary = "the frozen model alone"
     source = "–"
+    personal = False
 
     @override
     def personalize(self, request: Request, profile: Profile) -> Prompt:

@@ -5,6 +5,7 @@ Shapes: b: batch, n: behaviours (padded), e: encoder width, m: projector width, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.errors import ConfigError, MismatchError
-from personaplug.methods.base import Method
+from personaplug.methods.base import Layered, encodes_text
 from personaplug.plug import Plug, PlugConfig, drop_history
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Draw, Length, Training, TrainingConfig, TrainingResult
@@ -29,7 +30,7 @@ from personaplug.vectors import VectorCache
 _QUERY_ENCODER = "query_encoder."
 
 
-class PlugMethod(Method):
+class PlugMethod(Layered):
     """One learned persona per user as soft tokens; new users cost no training."""
 
     Config: ClassVar[type[Any]] = PlugConfig
@@ -55,7 +56,7 @@ class PlugMethod(Method):
         self.backbone: TrainableBackbone = backbone
         self.template = config.history_text or (task.history_text if task else "{input} {output}")
         self.device = backbone.device
-        self.encoder_width = self._cache().encoder.width if config.persona_tokens else backbone.width
+        self.encoder_width = self.needed_vectors().encoder.width if config.persona_tokens else backbone.width
         self.query_encoder: nn.Module | None = None
         self._build(seed=0)
 
@@ -66,16 +67,21 @@ class PlugMethod(Method):
             backbone = self.backbone
             self.plug = Plug(self.config, self.encoder_width, backbone.width, backbone.token_norm).to(self.device)
         if self.config.train_query_encoder:
-            encoder = self._cache().encoder
+            encoder = self.needed_vectors().encoder
             if not isinstance(encoder, TrainableEncoder):
                 raise ConfigError(f"train_query_encoder: encoder {encoder.key!r} cannot be trained; use sentence")
             self.query_encoder = encoder.copy_for_training().to(self.device)
         self._key = ""
 
-    def _cache(self) -> VectorCache:
-        if self.vectors is None:
-            raise ConfigError(f"method {self.name!r} needs an encoder; name one under [encoder]")
-        return self.vectors
+    @property
+    @override
+    def history_text(self) -> str | None:
+        return self.template if self.config.persona_tokens else None
+
+    @classmethod
+    @override
+    def encodes(cls, config: PlugConfig) -> bool:
+        return config.persona_tokens > 0 or encodes_text(config.text)
 
     @property
     def key(self) -> str:
@@ -85,7 +91,7 @@ class PlugMethod(Method):
             for name, tensor in sorted(self.tensors().items()):
                 digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
             encoder = self.vectors.encoder.key if self.vectors else "-"
-            self._key = f"{self.name}:{digest.hexdigest()}:{encoder}:{self.template}"
+            self._key = f"{self.name}:{digest.hexdigest()}:{encoder}:{self.template}{self.text_key}"
         return self._key
 
     # -- once, over many users ------------------------------------------------------------------------------------
@@ -96,7 +102,7 @@ class PlugMethod(Method):
     ) -> TrainingResult:
         """Train the plug on the requests' targets (eq. 6: next-token loss); the backbone stays as it is."""
         self._build(training.seed)
-        fitting = Fitting(self, [*train, *dev])
+        fitting = Fitting(self, self._with_text([*train, *dev]))
         if self.config.standardize and self.config.persona_tokens:
             self.plug.set_statistics(fitting.matrix[fitting.rows_of(len(train))].to(self.device).float())
         result = Training(
@@ -110,6 +116,16 @@ class PlugMethod(Method):
         self.plug.eval()
         self._key = ""
         return result
+
+    def _with_text(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples with the text method's messages, as requests will have them."""
+        if self.text is None:
+            return list(examples)
+        histories = [e.history for e in examples]
+        states = self.with_text_states([None] * len(histories), histories)
+        profiles = [Profile(h, s) for h, s in zip(histories, states, strict=True)]
+        requests = self.text_requests([e.request for e in examples], profiles)
+        return [dataclasses.replace(e, request=r) for e, r in zip(examples, requests, strict=True)]
 
     @override
     def tensors(self) -> dict[str, Tensor]:
@@ -140,9 +156,12 @@ class PlugMethod(Method):
     # -- per user, stored -----------------------------------------------------------------------------------------
 
     @override
-    @torch.inference_mode()
     def prepare(self, history: History) -> State | None:
         """Project the history: keys [n, e] and values [n, m], or the finished prefix where no query is needed."""
+        return self.with_text_states([self._prepare(history)], [history])[0]
+
+    @torch.inference_mode()
+    def _prepare(self, history: History) -> State | None:
         if not self.config.persona_tokens:
             return None
         keys, values = self._project(history.last(self.config.max_history))
@@ -153,7 +172,7 @@ class PlugMethod(Method):
         return {"keys": keys.half().cpu().numpy(), "values": values.half().cpu().numpy()}
 
     def _project(self, history: History) -> tuple[Tensor, Tensor]:
-        keys = self.plug.keys(torch.as_tensor(self._cache().of(history, self.template)).to(self.device))
+        keys = self.plug.keys(torch.as_tensor(self.needed_vectors().of(history, self.template)).to(self.device))
         return keys, self.plug.values(keys)
 
     # -- per request, fast ----------------------------------------------------------------------------------------
@@ -165,8 +184,9 @@ class PlugMethod(Method):
     @override
     def personalize_many(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Prompt]:
         prefixes = self._prefixes(requests, profiles)
+        written = self.text_requests(requests, profiles)
         return [
-            Prompt(r.messages, prefix=p, position=self.config.position) for r, p in zip(requests, prefixes, strict=True)
+            Prompt(r.messages, prefix=p, position=self.config.position) for r, p in zip(written, prefixes, strict=True)
         ]
 
     @torch.inference_mode()
@@ -176,7 +196,7 @@ class PlugMethod(Method):
         if not self.config.persona_tokens:
             nobody = torch.zeros(1, 0, self.encoder_width, device=self.device)
             return [self.plug(nobody, nobody[..., 0].bool()).prefix[0]] * len(requests)
-        states = [p.state if p.state is not None else self.prepare(p.history) for p in profiles]
+        states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
         if self.config.pooling == "mean":
             return [torch.as_tensor(s["prefix"], device=self.device) for s in states if s is not None]
         values = self._padded([s["values"] for s in states if s is not None])
@@ -195,7 +215,7 @@ class PlugMethod(Method):
         prefixed = [self.config.query_prefix + t for t in texts]
         if self.query_encoder is not None:
             return self.query_encoder(prefixed)
-        return torch.as_tensor(self._cache().query(prefixed)).to(self.device)
+        return torch.as_tensor(self.needed_vectors().query(prefixed)).to(self.device)
 
     @override
     @torch.inference_mode()
@@ -246,7 +266,7 @@ class Fitting(nn.Module):
                     behaviors.append(b)
                 mine.append(row)
             rows.append(torch.tensor(mine, dtype=torch.long))
-        vectors = method._cache().of(History("", tuple(behaviors)), method.template)
+        vectors = method.needed_vectors().of(History("", tuple(behaviors)), method.template)
         return rows, torch.as_tensor(vectors).half()
 
     def _query_matrix(self, method: PlugMethod) -> Tensor | None:

@@ -21,4 +21,5 @@ class TaskPrompt(PlugMethod):
 
     Config = TaskPromptConfig
     summary = "a learned soft prompt without a user: the control that shows mere task tuning"
+    personal = False
     source = "prompt tuning, arXiv 2104.08691; as a control, docs/design.md section 5"

@@ -13,6 +13,28 @@ Kind = Literal["text", "choice", "rating", "multilabel"]
 
 
 @dataclass(frozen=True, slots=True)
+class Wording:
+    """How a user's behaviours are written into a prompt as text.
+
+    Attributes:
+        item: template over a behaviour's `input`, `output`, `rating` and its fields. Empty: items are turns of the
+            conversation (what the user saw, then what they did), which chat models read as examples.
+        joint: stands between two items.
+        whole: template over `items` and `request`, the last message: what the model is asked.
+        after: where set, items stand in the request right behind this word instead, before what it belongs to.
+        profile: what a language model is told when it writes a user's profile (PAG, arXiv 2310.20081).
+    """
+
+    item: str = ""
+    joint: str = ", and "
+    whole: str = "{items}. {request}"
+    after: str = ""
+    profile: str = (
+        "Describe in two sentences how this person writes and what they like, so that others can imitate them."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class TaskInfo:
     """What a trained artifact must remember of its task, to ask new requests in the same words.
 
@@ -24,6 +46,8 @@ class TaskInfo:
         metrics: names in `personaplug.metrics`, the first one is the headline.
         history_text: template over a behaviour's `input`, `output`, `rating` and its fields: what encoders see of it.
         sampling: how to decode.
+        wording: how behaviours are written into a prompt as text.
+        split: how train, dev and test are told apart: by `time` within users, or by `user` (nobody is in two of them).
     """
 
     name: str
@@ -33,6 +57,8 @@ class TaskInfo:
     metrics: tuple[str, ...] = ("rouge1",)
     history_text: str = "{input} {output}"
     sampling: Sampling = Sampling()
+    wording: Wording = Wording()
+    split: Literal["time", "user"] = "time"
 
     def request(self, user: str | None, text: str, at: float | None = None) -> Request:
         """A new request in the task's words; `text` is also the query."""

@@ -1,0 +1,104 @@
+"""Write a user's behaviours, or words about the user, into a request's messages, within a budget of tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from personaplug.config import fill
+from personaplug.types import Behavior, Message, Request
+
+if TYPE_CHECKING:
+    from personaplug.backbones.base import Backbone
+    from personaplug.tasks.base import Wording
+
+_LEAST_REQUEST = 0.6  # of the whole length is the request's, if it is as long as that
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Budget:
+    """How many tokens items may take.
+
+    The items of a prompt share `length - min(request, 0.6 length)` tokens; what one leaves over goes to the next
+    (LaMP, arXiv 2304.11406). The request itself is never cut.
+    """
+
+    length: int
+    backbone: Backbone
+
+    def cut(self, items: Sequence[Behavior], request: Request, wording: Wording) -> list[Behavior]:
+        """The items, shortened to their shares, the input first; one of which nothing would be left is left out."""
+        backbone, template = self.backbone, wording.item or "{input}\n{output}\n"
+        asked = backbone.count(request.messages[-1].content)
+        left = self.length - min(asked, int(_LEAST_REQUEST * self.length))
+        left -= backbone.count(wording.joint) * max(len(items) - 1, 0) if wording.item else 0
+        found = []
+        for n, item in enumerate(items):
+            share = left // (len(items) - n)
+            short = self._shorten(item, template, share)
+            if short is not None:
+                left -= backbone.count(_written(short, template))
+                found.append(short)
+        return found
+
+    def _shorten(self, item: Behavior, template: str, share: int) -> Behavior | None:
+        count = self.backbone.count
+        for part in ("input", "output"):  # what was answered says more of a user than what was asked
+            over = count(_written(item, template)) - share
+            text = item.input if part == "input" else item.output
+            if over <= 0 or not text or f"{{{part}}}" not in template:
+                continue
+            kept = self.backbone.cut(text, max(count(text) - over, 0)).strip()
+            if part == "output" and not kept:
+                return None
+            # An empty pair is no behaviour; a word that is cut to nothing leaves its other half.
+            if part == "output":
+                item = dataclasses.replace(item, output=kept)
+            elif kept or item.output:
+                item = dataclasses.replace(item, input=kept)
+        # Joining texts may merge or split a token or two.
+        return item if count(_written(item, template)) <= share + 4 else None
+
+
+def with_items(request: Request, items: Sequence[Behavior], wording: Wording) -> tuple[Message, ...]:
+    """The request's messages with the items in them, the best item first; the messages themselves if there are none."""
+    if not items:
+        return request.messages
+    *before, last = request.messages
+    if not wording.item:
+        turns = [m for b in reversed(items) for m in _turns(b)]  # the best one stands next to the request
+        systems = [m for m in before if m.role == "system"]
+        return (*systems, *turns, *(m for m in before if m.role != "system"), last)
+    joined = wording.joint.join(_written(b, wording.item) for b in items)
+    at = last.content.find(wording.after) + len(wording.after) if wording.after in last.content else 0
+    if wording.after and at:
+        text = f"{last.content[:at]} {joined}{wording.joint}{last.content[at:].lstrip()}"
+    else:
+        text = fill(wording.whole, {"items": joined, "request": last.content}, "the task's wording")
+    return (*before, dataclasses.replace(last, content=text))
+
+
+def with_words(messages: Sequence[Message], words: str) -> tuple[Message, ...]:
+    """The messages with words about the user in the system message; nothing changes if there are none."""
+    if not words:
+        return tuple(messages)
+    first, *rest = messages
+    if first.role == "system":
+        return (dataclasses.replace(first, content=f"{first.content}\n{words}"), *rest)
+    return (Message("system", words), *messages)
+
+
+def _turns(behavior: Behavior) -> tuple[Message, ...]:
+    asked = (Message("user", behavior.input),) if behavior.input else ()
+    return (*asked, Message("assistant", behavior.output))
+
+
+def _written(behavior: Behavior, template: str) -> str:
+    values: Mapping[str, str] = {
+        **behavior.fields,
+        "input": behavior.input,
+        "output": behavior.output,
+        "rating": "" if behavior.rating is None else f"{behavior.rating:g}",
+    }
+    return fill(template, values, f"behaviour {behavior.id!r} of user {behavior.user!r}")
