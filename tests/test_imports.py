@@ -20,11 +20,11 @@ LAYERS = (
     {"types", "errors"},
     {"config", "registry", "metrics", "plug", "batching", "decoding", "devices", "prompt_cache", "jsonl_reader"},
     {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
-    {"training", "artifacts", "vectors", "ingest", "wording"},
+    {"training", "artifacts", "vectors", "ingest", "wording", "score_cache"},
     {"methods"},
     {"assembly"},
     {"personalizer"},
-    {"bench", "serve"},
+    {"bench", "serve", "integrations"},
     {"cli"},
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -33,6 +33,9 @@ class RunConfig:
         [method]
         name = "plug"
         persona_tokens = 4
+
+    An experiment of several methods names them under `[methods.LABEL]` (the label is the name, unless `name` says
+    otherwise; `encoder` and `training` there replace the run's own), and how they are measured under `[bench]`.
     """
 
     task: Mapping[str, Any] = field(default_factory=dict)
@@ -41,6 +44,8 @@ class RunConfig:
     method: Mapping[str, Any] = field(default_factory=lambda: {"name": "plug"})
     store: Mapping[str, Any] = field(default_factory=lambda: {"name": "sql"})
     training: TrainingConfig = TrainingConfig()
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    bench: Mapping[str, Any] = field(default_factory=dict)
 
 
 def split_section(section: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
@@ -124,10 +129,24 @@ class Assembly:
         return info
 
 
-def assemble(run: RunConfig, info: TaskInfo, store: Store | None, backbone: Backbone | None = None) -> Assembly:
-    """Build backbone, encoder and method; a backbone that is loaded already may be given."""
+def encodes(run: RunConfig) -> bool:
+    """Whether the run's method looks at vectors."""
+    name, section = split_section(run.method, "method")
+    cls: type[Method] = registry.find("method", name)
+    return cls.encodes(from_mapping(cls.Config, section, where=f"method {name!r}"))
+
+
+def assemble(
+    run: RunConfig,
+    info: TaskInfo,
+    store: Store | None,
+    backbone: Backbone | None = None,
+    vectors: VectorCache | None = None,
+) -> Assembly:
+    """Build backbone, encoder and method; a backbone or vectors that are there already may be given."""
     backbone = backbone or build_backbone(run.backbone)
-    vectors = VectorCache(build_encoder(run.encoder, backbone), store) if run.encoder else None
+    if vectors is None and run.encoder:
+        vectors = VectorCache(build_encoder(run.encoder, backbone), store)
     return Assembly(run, backbone, vectors, build_method(run.method, backbone, vectors, info), info)
 
 

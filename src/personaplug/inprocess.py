@@ -97,8 +97,11 @@ class InProcessBackbone(TrainableBackbone):
 
     @override
     def cut(self, text: str, tokens: int) -> str:
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        return text if len(ids) <= tokens else str(self.tokenizer.decode(ids[: max(tokens, 0)])).rstrip("\ufffd")
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        if len(encoded.input_ids) <= tokens:
+            return text
+        # By where tokens end in the text: decoding would spell an unknown token as its name.
+        return text[: encoded.offset_mapping[tokens - 1][1]] if tokens > 0 else ""
 
     def left_length(self, prompt: Prompt) -> int:
         """Tokens of a prompt, its prefix included."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class TaskFile:
     history_text: str = ""
     group: str = ""
     by_text: bool = False
+    wording: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_data(path: Path) -> tuple[Path, Path | None]:

@@ -31,6 +31,7 @@ _EXTRAS = {
     "psycopg": "postgres",
     "matplotlib": "report",
     "jinja2": "report",
+    "lm_eval": "lm-eval",
 }
 
 

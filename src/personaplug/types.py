@@ -86,10 +86,10 @@ class History:
 
     @property
     def digest(self) -> str:
-        """Content hash (16 hex digits) of ids and texts: equal digests mean equal prepared states."""
+        """Content hash (16 hex digits) of the behaviours: equal digests mean equal prepared states."""
         h = hashlib.blake2b(digest_size=8)
         for b in self.behaviors:
-            for part in (b.id, b.input, b.output):
+            for part in (b.id, b.input, b.output, str(b.rating), *(f"{k}={v}" for k, v in sorted(b.fields.items()))):
                 data = part.encode()
                 h.update(len(data).to_bytes(8, "little") + data)
         return h.hexdigest()

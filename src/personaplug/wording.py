@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from personaplug.tasks.base import Wording
 
 _LEAST_REQUEST = 0.6  # of the whole length is the request's, if it is as long as that
+_ROUNDS = 4  # of shortening a text: where it is cut, tokens may merge or split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,22 +45,20 @@ class Budget:
         return found
 
     def _shorten(self, item: Behavior, template: str, share: int) -> Behavior | None:
-        count = self.backbone.count
         for part in ("input", "output"):  # what was answered says more of a user than what was asked
-            over = count(_written(item, template)) - share
-            text = item.input if part == "input" else item.output
-            if over <= 0 or not text or f"{{{part}}}" not in template:
-                continue
-            kept = self.backbone.cut(text, max(count(text) - over, 0)).strip()
-            if part == "output" and not kept:
-                return None
-            # An empty pair is no behaviour; a word that is cut to nothing leaves its other half.
-            if part == "output":
-                item = dataclasses.replace(item, output=kept)
-            elif kept or item.output:
-                item = dataclasses.replace(item, input=kept)
-        # Joining texts may merge or split a token or two.
-        return item if count(_written(item, template)) <= share + 4 else None
+            for _ in range(_ROUNDS):
+                over = self.backbone.count(_written(item, template)) - share
+                if over <= 0:
+                    return item
+                text: str = getattr(item, part)
+                if not text or f"{{{part}}}" not in template:
+                    break
+                kept = self.backbone.cut(text, max(self.backbone.count(text) - over, 0)).strip()
+                if not kept and (part == "output" or not item.output or "{output}" not in template):
+                    return None
+                now = {"input": item.input, "output": item.output, part: kept}
+                item = dataclasses.replace(item, input=now["input"], output=now["output"])
+        return item if self.backbone.count(_written(item, template)) <= share else None
 
 
 def with_items(request: Request, items: Sequence[Behavior], wording: Wording) -> tuple[Message, ...]:
@@ -71,9 +71,9 @@ def with_items(request: Request, items: Sequence[Behavior], wording: Wording) ->
         systems = [m for m in before if m.role == "system"]
         return (*systems, *turns, *(m for m in before if m.role != "system"), last)
     joined = wording.joint.join(_written(b, wording.item) for b in items)
-    at = last.content.find(wording.after) + len(wording.after) if wording.after in last.content else 0
-    if wording.after and at:
-        text = f"{last.content[:at]} {joined}{wording.joint}{last.content[at:].lstrip()}"
+    found = re.search(rf"(?<!\w){re.escape(wording.after)}(?!\w)", last.content) if wording.after else None
+    if found:
+        text = f"{last.content[: found.end()]} {joined}{wording.joint}{last.content[found.end() :].lstrip()}"
     else:
         text = fill(wording.whole, {"items": joined, "request": last.content}, "the task's wording")
     return (*before, dataclasses.replace(last, content=text))
@@ -90,8 +90,8 @@ def with_words(messages: Sequence[Message], words: str) -> tuple[Message, ...]:
 
 
 def _turns(behavior: Behavior) -> tuple[Message, ...]:
-    asked = (Message("user", behavior.input),) if behavior.input else ()
-    return (*asked, Message("assistant", behavior.output))
+    # Many chat templates insist that user and assistant take turns, so what nobody asked for has an empty question.
+    return (Message("user", behavior.input), Message("assistant", behavior.output)) if behavior.output else ()
 
 
 def _written(behavior: Behavior, template: str) -> str:

@@ -36,22 +36,29 @@ def test_an_artifact_of_another_configuration_is_not_used_under_a_wrong_name(exp
         Experiment(wordy, tmp_path / "out", "demo").fit()
 
 
-def test_an_evaluation_measures_the_method_beside_its_controls(experiment):
-    found = experiment.evaluate(0, Measuring())
+@pytest.fixture
+def kept(tmp_path):
+    """Where results are kept, by seed."""
+    return lambda seed=0: tmp_path / "results" / f"demo-seed{seed}.json"
+
+
+def test_an_evaluation_measures_the_method_beside_its_controls(experiment, kept):
+    found = experiment.evaluate(0, Measuring(), kept())
     assert [r.title for r in found.rows] == ["none", "parrot", "parrot, shuffled users", "parrot, no history"]
     pooled = summarize([found])
     assert pooled.metric == "accuracy"
     assert all(g.interval.low > 0 for g in pooled.gains)
 
 
-def test_seeds_are_trained_apart_and_the_frozen_model_is_measured_once(experiment, parrot, tmp_path):
-    first, second = experiment.evaluate(0, Measuring()), experiment.evaluate(1, Measuring())
+def test_seeds_are_trained_apart_and_the_frozen_model_is_measured_once(experiment, parrot, tmp_path, kept):
+    first, second = experiment.evaluate(0, Measuring(), kept(0)), experiment.evaluate(1, Measuring(), kept(1))
     assert parrot.fits == 2
-    assert first.rows[0] is second.rows[0]
-    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"parrot", "parrot-seed1", "results", "users.db"}
+    assert first.rows[0] == second.rows[0]
+    assert first.rows[0].seconds == second.rows[0].seconds
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"parrot", "parrot-seed1"}
 
 
-def test_a_killed_evaluation_goes_on_after_its_last_row(experiment, run, parrot, tmp_path, monkeypatch):
+def test_a_killed_evaluation_goes_on_after_its_last_row(run, parrot, tmp_path, kept):
     seen = []
 
     def watch(name, total):
@@ -65,11 +72,11 @@ def test_a_killed_evaluation_goes_on_after_its_last_row(experiment, run, parrot,
 
     broken = Experiment(run, tmp_path / "out", "demo", watch)
     with pytest.raises(KeyboardInterrupt):
-        broken.evaluate(0, Measuring())
+        broken.evaluate(0, Measuring(), kept())
     seen.clear()
     seen.append("killed")
     again = Experiment(run, tmp_path / "out", "demo", watch)
-    found = again.evaluate(0, Measuring())
+    found = again.evaluate(0, Measuring(), kept())
     assert len(found.rows) == 4
     assert parrot.fits == 1
     assert [s for s in seen if s.startswith("measuring")] == ["measuring parrot, no history"]
@@ -77,21 +84,21 @@ def test_a_killed_evaluation_goes_on_after_its_last_row(experiment, run, parrot,
     again.store.close()
 
 
-def test_rows_of_another_measuring_are_not_reused(experiment):
-    experiment.evaluate(0, Measuring())
-    fewer = experiment.evaluate(0, Measuring(limit=4))
+def test_rows_of_another_measuring_are_not_reused(experiment, kept):
+    experiment.evaluate(0, Measuring(), kept())
+    fewer = experiment.evaluate(0, Measuring(limit=4), kept())
     assert all(len(r.ids) == 4 for r in fewer.rows[1:])
 
 
-def test_what_is_measured_can_be_read_back(experiment, tmp_path):
-    found = experiment.evaluate(0, Measuring())
-    kept = results.load(tmp_path / "out" / "results" / "demo-seed0.json")
-    assert [r.scores["nll"] for r in kept.rows] == pytest.approx([r.scores["nll"] for r in found.rows], abs=1e-5)
-    assert "seed" not in kept.config["training"]
+def test_what_is_measured_can_be_read_back(experiment, kept):
+    found = experiment.evaluate(0, Measuring(), kept())
+    again = results.load(kept())
+    assert [r.scores["nll"] for r in again.rows] == pytest.approx([r.scores["nll"] for r in found.rows], abs=1e-5)
+    assert "seed" not in again.config["training"]
 
 
-def test_a_look_shows_the_heaviest_behaviours_and_all_answers(experiment):
-    found = experiment.evaluate(0, Measuring())
+def test_a_look_shows_the_heaviest_behaviours_and_all_answers(experiment, kept):
+    found = experiment.evaluate(0, Measuring(), kept())
     fitted = experiment.fit()
     shown = looks(fitted.assembly.method, experiment.examples("test"), found, count=2, shown=3)
     assert len({s.user for s in shown}) == 2
@@ -124,3 +131,108 @@ def test_requests_for_a_duel_are_short_questions_where_there_are_any(experiment)
 def test_a_run_without_a_task_is_refused():
     with pytest.raises(ConfigError, match=r"no \[task\]"):
         read_run({"method": {"name": "none"}}, "a.toml")
+
+
+# -- many methods -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bench(parrot, run, tmp_path):
+    methods = {"recent": {"k": 2}, "bm25": {}, "loud": {"name": "parrot", "words": 2}}
+    made = Experiment(dataclasses.replace(run, methods=methods), tmp_path / "out", "demo", by_content=True)
+    yield made
+    made.close()
+
+
+def titles(found):
+    return [r.title for r in found.rows]
+
+
+def test_every_method_is_measured_and_a_second_run_measures_nothing_and_leaves_the_file_alone(bench, parrot, kept):
+    first = bench.evaluate(0, Measuring(controls=("shuffled users",)), kept())
+    assert {r.method for r in first.rows} == {"none", "recent", "bm25", "loud", "parrot"}
+    assert first.main == "parrot"
+    assert first.row("loud").section["words"] == 2
+    before, prepared, at = kept().read_bytes(), parrot.prepared, kept().stat().st_mtime_ns
+    again = Experiment(bench.run, bench.out, "demo", by_content=True)
+    second = again.evaluate(0, Measuring(controls=("shuffled users",)), kept())
+    assert (parrot.fits, parrot.prepared) == (2, prepared)
+    assert titles(second) == titles(first)
+    assert (kept().read_bytes(), kept().stat().st_mtime_ns) == (before, at)
+
+
+def test_only_what_a_change_touches_is_measured_again(bench, parrot, kept):
+    how = Measuring(controls=())
+    bench.evaluate(0, how, kept())
+    methods = {**bench.run.methods, "loud": {"name": "parrot", "words": 3}}
+    seen = []
+
+    def watch(name, total):
+        from personaplug.bench.experiment import silent
+
+        seen.append(name)
+        return silent(name, total)
+
+    changed = Experiment(dataclasses.replace(bench.run, methods=methods), bench.out, "demo", watch, by_content=True)
+    changed.evaluate(0, how, kept())
+    assert [s for s in seen if s.startswith("measuring")] == ["measuring loud"]
+
+
+def test_some_of_the_methods_join_what_is_there(bench, kept):
+    how = Measuring(controls=())
+    bench.evaluate(0, how, kept(), ["recent"])
+    found = bench.evaluate(0, how, kept(), ["bm25"])
+    assert sorted(titles(found)) == ["bm25", "recent"]
+
+
+def test_a_method_that_fails_is_noted_and_the_others_go_on(bench, parrot, kept, monkeypatch):
+    def fails(*_: object) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(parrot, "prepare", fails)
+    found = bench.evaluate(0, Measuring(controls=()), kept())
+    assert titles(found) == ["none", "bm25", "recent"] or sorted(titles(found)) == ["bm25", "none", "recent"]
+    assert found.failures == {"loud": "RuntimeError: out of memory", "parrot": "RuntimeError: out of memory"}
+    assert results.load(kept()).failures == found.failures
+    monkeypatch.undo()
+
+
+def test_where_nothing_can_be_measured_the_error_comes_through_and_no_file_is_left(bench, kept, monkeypatch):
+    from personaplug import metrics
+    from personaplug.errors import DataError
+
+    def fails(*_: object) -> float:
+        raise DataError("metric 'accuracy' fails")
+
+    monkeypatch.setattr(metrics, "compute", fails)
+    with pytest.raises(DataError, match="metric 'accuracy' fails"):
+        bench.evaluate(0, Measuring(), kept())
+    assert not kept().exists()
+
+
+def test_examples_stand_in_the_result_with_what_each_method_used_and_answered(bench, kept):
+    found = bench.evaluate(0, Measuring(controls=("shuffled users",), examples=3), kept())
+    assert len(found.shown) == 3
+    recent = found.row("recent")
+    assert len(recent.used) == len(recent.answers) == 3
+    assert all(1 <= len(texts) <= 4 for texts in recent.used)
+    assert [recent.predictions[s.index] for s in found.shown] == list(recent.answers)
+    assert found.row("recent", "shuffled users").used == ()
+    assert found.row("none").used == ((), (), ())
+    without = bench.evaluate(0, Measuring(controls=()), kept(1))
+    assert without.shown == ()
+
+
+def test_a_cold_start_curve_is_measured_for_the_method_that_the_experiment_is_about(bench, kept):
+    found = bench.evaluate(0, Measuring(controls=(), newest=(0, 1, 8)), kept())
+    assert [t for t in titles(found) if "newest" in t] == ["parrot, newest 0", "parrot, newest 1", "parrot, newest 8"]
+    accuracy = [found.row("parrot", f"newest {n}").scores["accuracy"] for n in (0, 1, 8)]
+    assert accuracy[0] < accuracy[1] <= accuracy[2]
+
+
+def test_costs_are_in_every_row(bench, kept):
+    found = bench.evaluate(0, Measuring(controls=()), kept())
+    none, recent, parrot = (found.row(m) for m in ("none", "recent", "parrot"))
+    assert 0 < none.prompt_tokens < recent.prompt_tokens
+    assert none.bytes_per_user == 0 < parrot.bytes_per_user
+    assert all(0 <= r.personalize_seconds <= r.seconds for r in found.rows)

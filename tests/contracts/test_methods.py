@@ -12,10 +12,10 @@ from personaplug import registry
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.errors import MismatchError
 from personaplug.methods.base import Method
-from personaplug.types import Behavior, History, Needs, Profile, Request, Sampling
+from personaplug.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 
-CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"train_query_encoder": False}}
+CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"train_query_encoder": False}, "summary": {"max_tokens": 8}}
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,18 @@ def prefix(prompt: Any) -> np.ndarray:
     return np.zeros(0) if prompt.prefix is None else np.asarray(prompt.prefix)
 
 
+def ask(method: Method, requests: list[Request], profiles: list[Profile]) -> list[Prompt]:
+    """What the bench asks of an oracle, and everybody of any other method."""
+    if not method.oracle:
+        return method.personalize_many(requests, profiles)
+    examples = [Example(str(i), r, p.history, "red") for i, (r, p) in enumerate(zip(requests, profiles, strict=True))]
+    return method.personalize_examples(examples, profiles)
+
+
+def one(method: Method, request: Request, profile: Profile) -> Prompt:
+    return ask(method, [request], [profile])[0] if method.oracle else method.personalize(request, profile)
+
+
 def test_it_says_what_it_is(method: Method) -> None:
     assert method.summary
     assert method.source
@@ -50,7 +62,7 @@ def test_it_says_what_it_is(method: Method) -> None:
 
 def test_its_prompts_need_no_more_than_it_declared(method: Method) -> None:
     for request, h in zip(REQUESTS, USERS, strict=True):
-        assert method.personalize(request, Profile(h)).needs & ~method.needs == Needs(0)
+        assert one(method, request, Profile(h)).needs & ~method.needs == Needs(0)
 
 
 def test_a_backbone_that_lacks_what_it_needs_is_refused_when_built(method: Method) -> None:
@@ -62,24 +74,22 @@ def test_a_backbone_that_lacks_what_it_needs_is_refused_when_built(method: Metho
 
 def test_mixed_users_get_what_each_gets_alone(method: Method) -> None:
     profiles = [Profile(h, method.prepare(h)) for h in USERS]
-    together = method.personalize_many(REQUESTS, profiles)
+    together = ask(method, REQUESTS, profiles)
     for request, profile, prompt in zip(REQUESTS, profiles, together, strict=True):
-        alone = method.personalize(request, profile)
+        alone = one(method, request, profile)
         assert alone.messages == prompt.messages
         np.testing.assert_allclose(prefix(alone), prefix(prompt), atol=1e-5)
 
 
 def test_a_stored_state_gives_what_a_fresh_one_gives(method: Method) -> None:
     for request, h in zip(REQUESTS, USERS, strict=True):
-        stored, fresh = (
-            method.personalize(request, Profile(h, method.prepare(h))),
-            method.personalize(request, Profile(h)),
-        )
+        stored, fresh = one(method, request, Profile(h, method.prepare(h))), one(method, request, Profile(h))
+        assert stored.messages == fresh.messages
         np.testing.assert_allclose(prefix(stored), prefix(fresh), atol=1e-5)
 
 
 def test_a_user_without_history_gets_a_sensible_answer(method: Method) -> None:
-    prompt = method.personalize(REQUESTS[2], Profile(USERS[2]))
+    prompt = one(method, REQUESTS[2], Profile(USERS[2]))
     assert np.isfinite(prefix(prompt)).all()
     [answer] = method.backbone.generate([prompt], Sampling(max_tokens=3))
     assert isinstance(answer.text, str)

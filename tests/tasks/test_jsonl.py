@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 
@@ -11,8 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from personaplug import registry
+from personaplug.backbones.echo import EchoBackbone
+from personaplug.config import to_mapping
 from personaplug.errors import ConfigError, DataError
+from personaplug.tasks.base import Wording
 from personaplug.tasks.jsonl import Jsonl, JsonlConfig
+from personaplug.types import Profile
 
 SPLITS = ("train", "dev", "test")
 
@@ -285,3 +290,60 @@ def test_max_behaviors_uses_only_each_users_newest(tmp_path):
     used = {b.id for split in SPLITS for e in task.examples(split) for b in e.history}
     assert used <= {str(i) for i in range(12, 20)}
     assert {e.id.split("/")[1] for split in SPLITS for e in task.examples(split)} == {str(i) for i in range(14, 20)}
+
+
+# Words
+
+
+def worded(tmp_path, task=None, **config):
+    write(tmp_path / "behaviors.jsonl", [{**r, "output": "yes"} for r in rows(fields={"title": "T"})])
+    (tmp_path / "task.json").write_text(json.dumps(task or {}))
+    return build(tmp_path, **config)
+
+
+def test_by_default_behaviours_are_turns_and_each_kind_asks_for_a_profile_of_its_own(tmp_path):
+    kinds = {"text": (), "choice": ("yes", "no"), "rating": ("yes", "no"), "multilabel": ("yes", "no")}
+    infos = [worded(tmp_path, kind=kind, options=options).info for kind, options in kinds.items()]
+    assert {i.wording.item for i in infos} == {""}
+    assert len({i.wording.profile for i in infos}) == len(kinds)
+
+
+def test_the_configuration_words_what_it_sets_and_task_json_the_rest(tmp_path):
+    task = {"wording": {"item": "{title}: {output}", "profile": "Who?"}}
+    wording = worded(tmp_path, task, wording={"joint": "; ", "profile": "Who is it?"}).info.wording
+    assert (wording.item, wording.joint, wording.profile) == ("{title}: {output}", "; ", "Who is it?")
+    assert wording.whole == Wording().whole
+
+
+def test_a_wording_reads_back_from_a_written_configuration(tmp_path):
+    task = worded(tmp_path, wording={"item": "{title}"})
+    again = registry.build("task", "jsonl", to_mapping(task.config))
+    assert again.info == task.info
+
+
+@pytest.mark.parametrize(
+    ("task", "config", "words"),
+    [
+        ({"wording": {"items": "{output}"}}, {}, "task.json: wording: unknown key 'items'; did you mean 'item'"),
+        ({"wording": {"item": 5}}, {}, "task.json: wording: item = 5"),
+        ({"wording": "{output}"}, {}, "task.json: wording = '{output}'"),
+        ({}, {"wording": {"itm": "{output}"}}, "unknown key 'itm'; did you mean 'item'"),
+    ],
+)
+def test_a_wrong_wording_is_refused(tmp_path, task, config, words):
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        worded(tmp_path, task, **config)
+
+
+def test_a_wording_of_a_field_that_no_behaviour_has_is_an_error_when_it_is_used(tmp_path):
+    for wording, name in ({"item": "{titel}: {output}"}, "titel"), ({"item": "{title}", "whole": "{all}"}, "all"):
+        task = worded(tmp_path, wording=wording)
+        method = registry.build("method", "recent", backbone=EchoBackbone(), task=task.info)
+        example = task.examples("test")[0]
+        with pytest.raises(ConfigError, match=f"names {name!r}") as caught:
+            method.personalize(example.request, Profile(example.history))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_task_says_how_it_was_split(tmp_path):
+    assert [worded(tmp_path, split=split).info.split for split in ("time", "user")] == ["time", "user"]

@@ -11,7 +11,9 @@ from personaplug import registry
 from personaplug.config import fill
 from personaplug.errors import ConfigError, DataError, UnknownNameError
 from personaplug.metrics import compute
-from personaplug.tasks.lamp import write_predictions
+from personaplug.tasks.lamp import read_outputs
+from personaplug.tasks.lamp_specs import SPECS
+from personaplug.types import Profile
 
 # Task -> (question, its query, profile fields, (input, output, history text), gold). Wordings as published.
 PUBLISHED = {
@@ -151,8 +153,7 @@ def test_the_news_categories_of_the_first_form_can_be_named(tmp_path):
     folder = write(tmp_path, "LaMP_2", questions, [gold("1", "sports")])
     task = build(folder, task="LaMP_2N")
     assert task.examples("train")[0].history.behaviors[0].output == "politics"
-    write_predictions(tmp_path / "p.json", "LaMP_2N", {"1": "sports"})
-    assert json.loads((tmp_path / "p.json").read_text())["task"] == "LaMP_2"
+    assert task.info.options == SPECS["LaMP_2N"].options
 
 
 def test_without_a_user_id_each_question_is_a_user(tmp_path):
@@ -253,8 +254,6 @@ def test_wrong_task_names_are_refused(tmp_path):
         build(folder, task="LaMP_3")
     with pytest.raises(DataError, match=r"train_outputs\.json: task is 'LaMP-4'; did you mean 'LaMP_4'"):
         build(write(tmp_path, "LaMP-4", [question()], [gold()]))
-    with pytest.raises(UnknownNameError, match="LaMP_9"):
-        write_predictions(tmp_path / "p.json", "LaMP_9", {})
 
 
 def test_missing_and_broken_files_are_refused(tmp_path):
@@ -271,12 +270,67 @@ def test_missing_and_broken_files_are_refused(tmp_path):
         build(tmp_path)
 
 
-def test_predictions_are_written_in_the_shape_of_the_outputs(tmp_path):
-    write_predictions(tmp_path / "p.json", "LaMP_7", {"10": "sooo müde", "20": ""})
-    assert json.loads((tmp_path / "p.json").read_text(encoding="utf-8")) == {
-        "task": "LaMP_7",
-        "golds": [{"id": "10", "output": "sooo müde"}, {"id": "20", "output": ""}],
-    }
+# Task -> what the question becomes with two items in it, the better one first: LaMP's own prompts.
+WITH_ITEMS = {
+    "LaMP_1": (
+        'For an author who has written the paper with the title "My Paper", and "My Paper", and "On "Quotes" in '
+        'Titles", which reference is related?'
+    ),
+    "LaMP_2": 'the tag for the movie: "A robot." is "sci-fi", and the tag for the movie: "A robot." is "sci-fi". Which',
+    "LaMP_3": '2 is the score for "Meh.", and 2 is the score for "Meh.". What is the score',
+    "LaMP_4": '"Snow" is the title for "It snowed.", and "Snow" is the title for "It snowed.". Generate a headline',
+    "LaMP_5": (
+        '"A Proof" is a title for "We try.", and "A Proof" is a title for "We try.". Following the given patterns '
+        "Generate a title"
+    ),
+    "LaMP_6": '"Tomorrow" is the title for "Bring it.", and "Tomorrow" is the title for "Bring it.". Generate a',
+    "LaMP_7": (
+        '"omg monday", and "omg monday" are written by a person. Following the given patterns Paraphrase the following'
+    ),
+}
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+def test_retrieved_items_are_written_as_lamp_writes_them(tmp_path, task):
+    text, _, fields, _, right = PUBLISHED[task]
+    questions = [{"id": "10", "input": text, "profile": [{"id": key, **fields} for key in ("1", "2")]}]
+    lamp = build(write(tmp_path, task, questions, [gold(output=right)]))
+    method = registry.build("method", "recent", {}, backbone=registry.build("backbone", "echo"), task=lamp.info)
+    [example] = lamp.examples("train")
+    [message] = method.personalize(example.request, Profile(example.history)).messages
+    assert message.content.startswith(WITH_ITEMS[task])
+    assert message.content.endswith(text[-30:])
+
+
+@pytest.mark.parametrize("task", SPECS)
+def test_each_task_says_what_a_profile_shall_tell(task):
+    told = [spec.wording.profile for spec in SPECS.values()]
+    assert told.count(SPECS[task].wording.profile) == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "more", "split"),
+    [
+        ([{"id": "1", "text": "t", "title": "h", "date": "2012"}], {"user_id": "7"}, "time"),
+        ([{"id": "1", "text": "t", "title": "h"}], {}, "user"),
+        ([{"id": "1", "text": '", "profile": [{"date": "2012"}]', "title": '"date": 1'}], {}, "user"),
+        ([{"id": "1", "text": "t", "title": "h", "date": None}], {"user_id": "7"}, "user"),
+        ([{"id": "1", "text": "x" * 200_000, "title": "h", "date": "2012"}], {"user_id": "7"}, "time"),
+        ([], {}, "user"),
+    ],
+    ids=["dates", "no dates", "dates in a text", "empty dates", "a long item", "no items"],
+)
+def test_dates_of_items_tell_the_time_based_split_from_the_user_based_one(tmp_path, profile, more, split):
+    empty = question("9", profile=[])  # the first profile may be empty
+    folder = write(tmp_path, "LaMP_4", [empty, question(profile=profile, **more)], [gold("9"), gold()])
+    assert build(folder).info.split == split
+
+
+def test_outputs_with_an_id_twice_are_refused(tmp_path):
+    folder = write(tmp_path, "LaMP_4", [question()], [gold(), gold(output="Hail")])
+    with pytest.raises(DataError, match=r"train_outputs\.json: id '10' stands there twice"):
+        build(folder)
+    assert read_outputs(write(tmp_path, "LaMP_4", [], [gold(10)]) / "train_outputs.json") == ("LaMP_4", {"10": "Rain"})
 
 
 @pytest.mark.skipif("PERSONAPLUG_LAMP" not in os.environ, reason="PERSONAPLUG_LAMP names no folder of LaMP files")

@@ -41,12 +41,10 @@ def apply_control(examples: Sequence[Example], control: str, seed: int) -> list[
         ConfigError: no such control.
         DataError: there is nobody to shuffle with.
     """
+    check_control(control)
     kept = newest(control)
     if kept is not None:
         return [dataclasses.replace(e, history=e.history.last(kept)) for e in examples]
-    if control not in get_args(Control):
-        known = [*get_args(Control)[1:], "newest 4"]
-        raise ConfigError(f"control {control!r} is unknown; {did_you_mean(control, known)}")
     if not control:
         return list(examples)
     if control == "no history":
@@ -54,6 +52,17 @@ def apply_control(examples: Sequence[Example], control: str, seed: int) -> list[
     last = {e.history.user: e.history for e in examples}
     other = derangement(list(last), seed)
     return [dataclasses.replace(e, history=last[other[e.history.user]]) for e in examples]
+
+
+def check_control(control: str) -> None:
+    """Refuse a name that is no control's.
+
+    Raises:
+        ConfigError: no such control.
+    """
+    known = get_args(Control)
+    if control not in known and newest(control) is None:
+        raise ConfigError(f"control {control!r} is unknown; {did_you_mean(control, [*known[1:], f'{NEWEST}4'])}")
 
 
 def newest(control: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Train a method with its control and measure both: the path of train, eval and demo; a killed run goes on."""
+"""Train methods and measure them beside each other: the path of train, eval, bench and demo; a killed run goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,15 +15,29 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaplug import registry
 from personaplug.artifacts import CONFIG, load_info, load_tensors
-from personaplug.assembly import Assembly, RunConfig, assemble, build_backbone, build_store, build_task, split_section
+from personaplug.assembly import (
+    Assembly,
+    RunConfig,
+    assemble,
+    build_backbone,
+    build_encoder,
+    build_store,
+    build_task,
+    encodes,
+)
 from personaplug.bench import results
-from personaplug.bench.results import Curve, Result
-from personaplug.bench.run import Row, measure
+from personaplug.bench.controls import check_control
+from personaplug.bench.fingerprint import content, fingerprint
+from personaplug.bench.plan import Entry, entries, main_label
+from personaplug.bench.results import Curve, Result, Shown
+from personaplug.bench.run import Measuring, Row, measure, spread
+from personaplug.bench.showcase import used_texts
+from personaplug.bench.states import StateCache
 from personaplug.config import from_mapping, to_mapping
-from personaplug.errors import ConfigError
+from personaplug.errors import ConfigError, PersonaplugError
 from personaplug.types import Example, Needs, Split
+from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone
@@ -34,7 +47,6 @@ Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """`with watch("measuring", 600) as advance:` ... `advance(32)`: how a long step is shown; 0 is an unknown size."""
 
 _CHUNK = 2_000  # behaviours in one transaction
-_IMPERSONAL = ("none", "task_prompt")  # methods that read no history
 
 
 @contextmanager
@@ -54,21 +66,6 @@ class Fitted:
     reused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Measuring:
-    """What to measure.
-
-    Attributes:
-        limit: at most so many test requests, evenly spread; 0 is all.
-        generate: how many of them get a generated answer (text tasks).
-        batch_size: requests run together.
-    """
-
-    limit: int = 0
-    generate: int = 64
-    batch_size: int = 128
-
-
 class Experiment:
     """A run's configuration with everything that it leaves in its folder.
 
@@ -76,23 +73,31 @@ class Experiment:
         OUT/checkpoints/           trainings that are under way
         OUT/LABEL/                 a trained artifact: plug, task_prompt, plug-seed1, ...
         OUT/LABEL.training.json    its learning curve
-        OUT/results/               what was measured so far
+        OUT/states/                users prepared by methods for which this is costly, by content
 
     Args:
         run: the configuration.
         out: the folder.
         name: the experiment's name in results.
         watch: how long steps are shown.
+        by_content: name artifacts by what they depend on as well, so that another configuration trains anew instead
+            of being refused.
     """
 
-    def __init__(self, run: RunConfig, out: Path, name: str, watch: Watch = silent) -> None:
+    def __init__(
+        self, run: RunConfig, out: Path, name: str, watch: Watch = silent, *, by_content: bool = False
+    ) -> None:
         self.run = run
         self.out = out
         self.name = name
         self.watch = watch
         self.task = build_task(run.task)
         self.info = self.task.info
-        self._without_training: dict[str, Row] = {}
+        self.by_content = by_content
+        self.states = StateCache(out / "states")
+        self._vectors: dict[str, VectorCache] = {}
+        self._rows: dict[str, Row] = {}  # by fingerprint
+        self._contents: dict[tuple[Split, int], str] = {}
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -114,6 +119,11 @@ class Experiment:
                 advance(len(chunk))
         return store
 
+    def close(self) -> None:
+        """Release the store, if it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+
     def examples(self, split: Split, limit: int = 0) -> list[Example]:
         """The split's examples, at most `limit` of them, evenly spread."""
         found = self.task.examples(split)
@@ -127,45 +137,66 @@ class Experiment:
         """The run with another training seed."""
         return dataclasses.replace(self.run, training=dataclasses.replace(self.run.training, seed=seed))
 
-    def fit(self, run: RunConfig | None = None) -> Fitted:
-        """Train the run's method, or load it if it was trained here before; goes on from the newest checkpoint.
+    def fit(self, run: RunConfig | None = None, label: str = "") -> Fitted:
+        """Train a run's method, or load it if it was trained here before; goes on from the newest checkpoint.
+
+        Args:
+            run: by default the experiment's own.
+            label: what it is called here; by default its name.
 
         Raises:
             ConfigError: the folder holds the same method trained with another configuration.
         """
         run = run or self.run
-        name, _ = split_section(run.method, "method")
-        if name in _IMPERSONAL:
+        if not encodes(run):
             run = dataclasses.replace(run, encoder={})
-        assembly = assemble(run, self.info, self.store if run.encoder else None, self.backbone)
-        label = name if run.training.seed == self.run.training.seed else f"{name}-seed{run.training.seed}"
+        assembly = self._assembled(run)
+        method = assembly.method
+        label = label or method.name
+        if run.training.seed != self.run.training.seed:
+            label = f"{label}-seed{run.training.seed}"
+        if self.by_content and method.trained:
+            label = f"{label}-{_digest(run, self.content('train'))}"
         folder, log = self.out / label, self.out / f"{label}.training.json"
-        if name == "none":
+        if method.name == "none" or (self.by_content and not method.trained):
             return Fitted(assembly, Curve(0, 0.0, ()), folder, reused=True)
         if (folder / CONFIG).exists():
             self._check_same(folder, assembly)
-            if assembly.method.trained:
-                assembly.method.load_tensors(load_tensors(folder))
+            if method.trained:
+                method.load_tensors(load_tensors(folder))
             curve = from_mapping(Curve, json.loads(log.read_text(encoding="utf-8")), where=str(log))
             return Fitted(assembly, curve, folder, reused=True)
-        train = self.examples("train") if assembly.method.trained else []
-        dev = self.examples("dev") if assembly.method.trained and run.training.eval_every else []
+        return self._fit(assembly, label, folder, log)
+
+    def _fit(self, assembly: Assembly, label: str, folder: Path, log: Path) -> Fitted:
+        run, method = assembly.run, assembly.method
+        train = self.examples("train") if method.trained else []
+        dev = self.examples("dev") if method.trained and run.training.eval_every else []
         self.encode(assembly, [*train, *dev])
         checkpoints = self.out / "checkpoints" / f"{label}-{_digest(run)}"
         with self.watch(f"training {label}", 0):
-            done = assembly.method.fit(train, dev, run.training, checkpoints)
+            done = method.fit(train, dev, run.training, checkpoints)
         curve = Curve(done.steps, done.seconds, done.curve, done.dev_curve) if done else Curve(0, 0.0, ())
         results.write_json(log, to_mapping(curve))
         assembly.save(folder, self._data(run), {})
         shutil.rmtree(checkpoints, ignore_errors=True)
         return Fitted(assembly, curve, folder, reused=False)
 
+    def _assembled(self, run: RunConfig) -> Assembly:
+        """Backbone, store and encoders are shared by all methods of the experiment."""
+        if not run.encoder:
+            return assemble(run, self.info, None, self.backbone)
+        key = json.dumps(to_mapping(run)["encoder"], sort_keys=True)
+        if key not in self._vectors:
+            self._vectors[key] = VectorCache(build_encoder(run.encoder, self.backbone), self.store)
+        return assemble(run, self.info, self.store, self.backbone, self._vectors[key])
+
     def encode(self, assembly: Assembly, examples: Sequence[Example]) -> int:
         """Encode the behaviours of the examples' histories that no store has vectors of; returns how many."""
-        if assembly.vectors is None:
+        template = assembly.method.history_text
+        if assembly.vectors is None or template is None:
             return 0
         distinct = {(b.user, b.id): b for e in examples for b in e.history}
-        template = to_mapping(assembly.method.config).get("history_text") or self.info.history_text
         with self.watch("encoding", 0):
             return assembly.vectors.warm(distinct.values(), template, progress=self.watch is not silent)
 
@@ -194,79 +225,140 @@ class Experiment:
 
     # -- measuring ------------------------------------------------------------------------------------------------
 
-    def control(self) -> RunConfig | None:
-        """The same training of a task prompt: as many soft tokens at the same place, none of which sees a user."""
-        from personaplug.plug import PlugConfig
+    def evaluate(
+        self, seed: int, how: Measuring, path: Path, chosen: Sequence[str] = (), stop_at_failure: bool = False
+    ) -> Result:
+        """Train and measure every method of the experiment for one seed, each beside its controls.
 
-        name, section = split_section(self.run.method, "method")
-        if name in _IMPERSONAL or Needs.PREFIX not in self.backbone.accepts:
-            return None
-        config = from_mapping(registry.find("method", name).Config, section, where=f"method {name!r}")
-        method: dict[str, Any] = {"name": "task_prompt"}
-        if isinstance(config, PlugConfig):
-            tokens = config.persona_tokens + config.instruction_tokens
-            method |= {"instruction_tokens": tokens, "position": config.position, "scale": config.scale}
-        return dataclasses.replace(self.run, method=method)
+        Every finished row is written to `path` at once and never measured again while nothing that it depends on
+        changes, so a killed evaluation repeats at most one row. A method that fails is noted and the others go on.
 
-    def evaluate(self, seed: int, measuring: Measuring) -> Result:
-        """Train and measure everything for one seed: none, task prompt, the method, and the method's controls.
+        Args:
+            seed: of the training and of the controls' draws.
+            how: what to measure.
+            path: the result's file.
+            chosen: labels of methods, as in `plan.entries`.
+            stop_at_failure: raise instead of going on.
 
-        Every finished row is kept at once in `OUT/results`, so a killed evaluation repeats at most one row.
+        Raises:
+            PersonaplugError: nothing at all could be measured; then no file is written.
         """
-        path = self.out / "results" / f"{self.name}-seed{seed}.json"
-        config = self.config(measuring)
+        examples = self.examples(how.split, how.limit)
+        planned = entries(self.seeded(seed), chosen, Needs.PREFIX in self.backbone.accepts)
         before = results.load(path) if path.exists() else None
-        done = {(r.method, r.control): r for r in before.rows} if before and before.config == config else {}
-        spent = dict(before.seconds) if before and done else {}
-        result = Result(
-            self.name, seed, self.info, config, seconds=spent,
-            device=results.device_name(getattr(self.backbone, "device", "cpu")),
-            versions=results.versions(), commit=results.commit(),
-        )  # fmt: skip
-        for run, controls in self._plan(seed):
-            start = time.perf_counter()
-            fitted = self.fit(run)
-            name = fitted.assembly.method.name
-            result = _with_training(result, fitted, time.perf_counter() - start)
-            for control in controls:
-                row = self._row(fitted, control, seed, measuring, done.get((name, control)))
-                seconds = {**result.seconds, f"measuring {row.title}": row.seconds}
-                result = dataclasses.replace(result, rows=(*result.rows, row), seconds=seconds, date=_now())
-                results.save(path, result)
+        ids = tuple(e.id for e in examples)
+        old = [r for r in before.rows if r.ids == ids] if before else []
+        self._rows.update({r.fingerprint: r for r in old if r.fingerprint})
+        result = self._blank(seed, how, before if old else None)
+        first: Exception | None = None
+        for entry in planned:
+            try:
+                for row, fitted in self._rows_of(entry, seed, how, examples):
+                    result = _with_row(result, row, fitted)
+                    if fitted is not None:  # what has not come up yet stays in the file until it does
+                        results.save(path, _with_old(result, old))
+            except Exception as error:
+                if stop_at_failure:
+                    raise
+                first = first or error
+                said = str(error) if isinstance(error, PersonaplugError) else f"{type(error).__name__}: {error}"
+                result = dataclasses.replace(result, failures={**result.failures, entry.label: said.splitlines()[0]})
+                with self.watch(f"{entry.label} FAILED: {result.failures[entry.label]}", 0):
+                    pass
+        if not result.rows and first:
+            raise first
+        result = _with_old(result, old if chosen else [])
+        if before is None or results.plain(result) != results.plain(before):
+            results.save(path, result)
         return result
 
-    def config(self, measuring: Measuring) -> dict[str, Any]:
+    def content(self, split: Split, limit: int = 0) -> str:
+        """A digest of a split's requests, histories and targets."""
+        key = (split, limit)
+        if key not in self._contents:
+            self._contents[key] = content(self.examples(split, limit))
+        return self._contents[key]
+
+    def config(self, how: Measuring) -> dict[str, Any]:
         """The configuration as results keep it: without the store, the seed and this machine's paths."""
         plain = to_mapping(self.run)
-        del plain["store"], plain["training"]["seed"]
-        return {**results.portable(plain), "measuring": to_mapping(measuring)}
+        del plain["store"], plain["training"]["seed"], plain["bench"]
+        return {**results.portable(plain), "measuring": to_mapping(how)}
 
-    def _plan(self, seed: int) -> Iterator[tuple[RunConfig, tuple[str, ...]]]:
-        run = self.seeded(seed)
-        name, _ = split_section(run.method, "method")
-        if name != "none":
-            yield dataclasses.replace(run, method={"name": "none"}), ("",)
-        if control := self.control():
-            yield dataclasses.replace(control, training=run.training), ("",)
-        yield run, ("",) if name in _IMPERSONAL else ("", "shuffled users", "no history")
+    def _blank(self, seed: int, how: Measuring, before: Result | None) -> Result:
+        """A result without rows; what is the same as before keeps its date and times."""
+        fresh = Result(
+            self.name, seed, self.info, self.config(how), main=main_label(self.run),
+            device=results.device_name(getattr(self.backbone, "device", "cpu")),
+            versions=results.versions(), commit=results.commit(), date=_now(),
+        )  # fmt: skip
+        shown = self._shown(how)
+        if before is None:
+            return dataclasses.replace(fresh, shown=shown)
+        fresh = dataclasses.replace(fresh, commit=before.commit, date=before.date, versions=before.versions)
+        return dataclasses.replace(
+            fresh, shown=shown, curves=before.curves, seconds=before.seconds, device=before.device
+        )
 
-    def _row(self, fitted: Fitted, control: str, seed: int, measuring: Measuring, before: Row | None) -> Row:
-        examples = self.examples("test", measuring.limit)
+    def _shown(self, how: Measuring) -> tuple[Shown, ...]:
+        examples = self.examples(how.split, how.limit)
+        text = self.info.kind in ("text", "multilabel")
+        pool = spread(len(examples), how.generate) if text and how.generate else list(range(len(examples)))
+        return (
+            tuple(
+                Shown(pool[i], examples[pool[i]].request.messages[-1].content, examples[pool[i]].target)
+                for i in spread(len(pool), how.examples)
+            )
+            if how.examples
+            else ()
+        )
+
+    def _rows_of(
+        self, entry: Entry, seed: int, how: Measuring, examples: Sequence[Example]
+    ) -> Iterator[tuple[Row, Fitted | None]]:
+        """The rows of one method, with the method where they were measured just now; it is fitted only if one is."""
+        fitted: Fitted | None = None
+        for control in entry.controls(how, main_label(self.run)):
+            print_ = self._fingerprint(entry, control, seed, how)
+            known = self._rows.get(print_)
+            if known is not None:
+                yield dataclasses.replace(known, method=entry.label), None
+                continue
+            fitted = fitted or self.fit(entry.run, entry.label)
+            row = self._measured(entry, fitted, control, seed, how, examples)
+            self._rows[print_] = dataclasses.replace(row, fingerprint=print_)
+            yield self._rows[print_], fitted
+
+    def _fingerprint(self, entry: Entry, control: str, seed: int, how: Measuring) -> str:
+        trained = entry.cls.trained
+        return fingerprint(
+            results.portable(to_mapping(entry.run)),
+            control=control,
+            seed=seed if trained or control == "shuffled users" else 0,
+            trained=self.content("train") if trained else "",
+            measured=self.content(how.split, how.limit),
+            how=[how.generate, how.examples],
+        )
+
+    def _measured(
+        self, entry: Entry, fitted: Fitted, control: str, seed: int, how: Measuring, examples: Sequence[Example]
+    ) -> Row:
         method = fitted.assembly.method
-        known = self._without_training.get(method.name) or before
-        if known and known.key == method.key and known.ids == tuple(e.id for e in examples):
-            return known
         if not control:
             self.encode(fitted.assembly, examples)
-        with self.watch(f"measuring {method.name}{', ' * bool(control)}{control}", len(examples)) as advance:
+        with self.watch(f"measuring {entry.label}{', ' * bool(control)}{control}", len(examples)) as advance:
+            plain = dataclasses.replace(how, generate=0) if control == "no history" or "newest" in control else how
             row = measure(
-                method, self.info, examples,
-                control=control, seed=seed, generate=0 if control == "no history" else measuring.generate,
-                batch_size=measuring.batch_size, progress=advance,
-            )  # fmt: skip
-        if not method.trained and method.name in _IMPERSONAL:
-            self._without_training[method.name] = row  # the same for every seed
-        return row
+                method, self.info, examples, plain, control=control, seed=seed, states=self.states, progress=advance
+            )
+        row = dataclasses.replace(row, method=entry.label, section=results.portable(dict(entry.run.method)))
+        shown = [] if control else [s.index for s in self._shown(how)]
+        answered = dict(zip(row.answered, row.predictions, strict=True))
+        return dataclasses.replace(
+            row,
+            used=tuple(used_texts(method, examples[i]) for i in shown),
+            answers=tuple(answered.get(i, "") for i in shown),
+        )
 
 
 def read_run(mapping: Mapping[str, Any], where: str) -> RunConfig:
@@ -281,23 +373,40 @@ def read_run(mapping: Mapping[str, Any], where: str) -> RunConfig:
     return run
 
 
-def _digest(run: RunConfig) -> str:
+def _digest(run: RunConfig, data: str = "") -> str:
     """8 hex digits of everything but the store: a training that was killed is continued only by its own run."""
-    plain = {k: v for k, v in to_mapping(run).items() if k != "store"}
-    return hashlib.blake2b(json.dumps(plain, sort_keys=True).encode(), digest_size=4).hexdigest()
+    plain = {k: v for k, v in to_mapping(run).items() if k not in ("store", "methods", "bench")}
+    return hashlib.blake2b((json.dumps(plain, sort_keys=True) + data).encode(), digest_size=4).hexdigest()
 
 
-def _with_training(result: Result, fitted: Fitted, seconds: float) -> Result:
-    """Note a training and what it took; a reused one keeps the time of when it was trained."""
-    if not fitted.assembly.method.trained:
-        return result
-    name = fitted.assembly.method.name
-    spent = fitted.curve.seconds if fitted.reused else seconds
-    return dataclasses.replace(
-        result,
-        curves={**result.curves, name: fitted.curve},
-        seconds={**result.seconds, f"training {name}": spent},
-    )
+def read_measuring(run: RunConfig) -> Measuring:
+    """What the run's [bench] section says.
+
+    Raises:
+        ConfigError: a key is unknown or its value is of the wrong type.
+    """
+    how = from_mapping(Measuring, run.bench, where="bench")
+    for control in how.controls:
+        check_control(control)
+    return how
+
+
+def _with_old(result: Result, old: Sequence[Row]) -> Result:
+    """The result with those rows of an earlier one that it does not have itself."""
+    mine = {(r.method, r.control) for r in result.rows}
+    return dataclasses.replace(result, rows=(*result.rows, *(r for r in old if (r.method, r.control) not in mine)))
+
+
+def _with_row(result: Result, row: Row, fitted: Fitted | None) -> Result:
+    """The result with one more row; a training that was reused keeps the time of when it was trained."""
+    seconds = {**result.seconds, f"measuring {row.title}": row.seconds}
+    curves = dict(result.curves)
+    if fitted is not None:
+        result = dataclasses.replace(result, commit=results.commit(), date=_now(), versions=results.versions())
+        if fitted.assembly.method.trained:
+            curves[row.method] = fitted.curve
+            seconds[f"training {row.method}"] = fitted.curve.seconds
+    return dataclasses.replace(result, rows=(*result.rows, row), seconds=seconds, curves=curves)
 
 
 def _now() -> str:

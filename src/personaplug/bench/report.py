@@ -18,7 +18,10 @@ from personaplug.bench.summary import Line, Summary
 from personaplug.config import to_mapping
 from personaplug.errors import DataError
 
-METRIC_NAMES = {NLL: "NLL", "rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "auc": "AUC", "macro_f1": "macro F1"}
+METRIC_NAMES = {
+    NLL: "NLL", "rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "auc": "AUC", "macro_f1": "macro F1", "mae": "MAE",
+    "rmse": "RMSE",
+}  # fmt: skip
 """How metrics are written in tables, where it is not their name."""
 
 _EXPLAINED = {
@@ -60,14 +63,9 @@ def render(summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = Non
         MissingExtraError: the libraries of the extra `report` are not installed.
     """
     check_installed()
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("personaplug.bench").joinpath("report.html.j2").read_text("utf-8"))
-    drawn = {name: Markup(svg) for name, svg in _charts(summary).items()}  # noqa: S704 - our own SVG
     first = summary.results[0]
-    html: str = template.render(
+    return fill_page(
+        "report.html.j2",
         summary=summary,
         first=first,
         main=summary.main,
@@ -75,13 +73,31 @@ def render(summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = Non
         metrics=[METRIC_NAMES.get(m, m) for m in _metrics(summary)],
         table=[(line, _explained(line.row), _cells(summary, line)) for line in summary.lines],
         verdicts=[(g, g.interval.low > 0) for g in _controls_first(summary)],
-        charts=drawn,
+        charts={name: markup(svg) for name, svg in _charts(summary).items()},
         looks=looks,
         duel=duel,
         facts=_facts(summary),
-        config=_flat(first.config),
+        config=flat(first.config),
     )
+
+
+def fill_page(template: str, **data: Any) -> str:
+    """A page from a template of this folder; everything in `data` is escaped, charts (`markup`) are not."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    loader = FunctionLoader(lambda name: files("personaplug.bench").joinpath(name).read_text("utf-8"))
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html: str = environment.get_template(template).render(**data)
     return html
+
+
+def markup(svg: str) -> Any:
+    """A chart of ours as a page takes it: unescaped."""
+    from markupsafe import Markup
+
+    return Markup(svg)  # noqa: S704 - what others wrote stands in it as Matplotlib escaped it
 
 
 def check_installed() -> None:
@@ -170,19 +186,21 @@ def _facts(summary: Summary) -> list[tuple[str, str]]:
         ("seeds", ", ".join(str(r.seed) for r in summary.results)),
         ("prompt", f"{main.prompt_tokens:.0f} tokens and {main.prefix_tokens} soft tokens"),
     ]
-    facts += [(step, _duration(seconds)) for step, seconds in first.seconds.items()]
+    facts += [(step, duration(seconds)) for step, seconds in first.seconds.items()]
     facts += [("device", first.device), ("measured", first.date), ("commit", first.commit[:12] or "\u2013")]
     facts.append(("versions", ", ".join(f"{name} {version}" for name, version in first.versions.items())))
     return [(name, text) for name, text in facts if text]
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words."""
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A configuration as lines: dotted keys and their values."""
     rows: list[tuple[str, str]] = []
     for key, value in (config if isinstance(config, Mapping) else to_mapping(config)).items():
         name = f"{prefix}{key}"
-        rows += _flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, str(value))]
+        rows += flat(value, f"{name}.") if isinstance(value, Mapping) else [(name, str(value))]
     return rows

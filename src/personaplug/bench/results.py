@@ -96,11 +96,17 @@ class Result:
 
 def save(path: Path, result: Result, digits: int = 5) -> None:
     """Write a result in one step, per-example values rounded."""
-    plain = to_mapping(result)
-    rows = plain["rows"]
-    plain["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
-    plain["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
-    write_json(path, _rounded(plain, digits))
+    write_json(path, plain(result, digits))
+
+
+def plain(result: Result, digits: int = 5) -> dict[str, Any]:
+    """A result as it is written."""
+    found = to_mapping(result)
+    rows = found["rows"]
+    found["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
+    found["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
+    rounded: dict[str, Any] = _rounded(found, digits)
+    return rounded
 
 
 def load(path: Path) -> Result:
@@ -110,14 +116,14 @@ def load(path: Path) -> Result:
         DataError: there is no result, or it cannot be read.
     """
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        shared = plain.pop("examples")
-        plain["rows"] = [{**row, **shared} for row in plain["rows"]]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        shared = found.pop("examples")
+        found["rows"] = [{**row, **shared} for row in found["rows"]]
     except FileNotFoundError:
         raise DataError(f"{path}: no such result; measure with: personaplug eval") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no result of personaplug eval ({type(error).__name__}: {error})") from None
-    return from_mapping(Result, plain, where=str(path))
+    return from_mapping(Result, found, where=str(path))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,9 +13,10 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.errors import DataError
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Example, History, Profile, Prompt, Scored, State
+from personaplug.types import Example, History, Profile, Prompt, Scored, Split, State
 
 if TYPE_CHECKING:
+    from personaplug.bench.states import StateCache
     from personaplug.methods.base import Method
 
 NLL = "nll"
@@ -42,7 +43,7 @@ class Row:
         values: metric -> a number for each answered example.
         scores: metric -> over all answered examples; `nll` over all examples.
         seconds: wall time of it all.
-        prompt_tokens: mean over the examples, soft tokens not counted; 0 where the backbone does not say.
+        prompt_tokens: mean over the examples, soft tokens not counted.
         prefix_tokens: soft tokens of a prompt, the most of any.
         name: the method's name on the shelf; `method` is what the experiment calls it.
         section: the method's configuration.
@@ -91,6 +92,32 @@ class Row:
         return sum(n * t for n, t in zip(self.nll, self.tokens, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """What to measure: the `[bench]` section of an experiment.
+
+    Attributes:
+        split: of the task: `test`, or `dev` where the test's answers are withheld.
+        limit: at most so many requests, evenly spread; 0 is all.
+        generate: how many of them get a generated answer (text and multilabel tasks), evenly spread.
+        batch_size: requests run together.
+        controls: what each personal method is also measured under: "shuffled users", "no history".
+        newest: points of a cold-start curve: each method of `curves` with the newest so many behaviours alone.
+        curves: labels of the methods that get one; by default the measured method.
+        examples: how many requests stand in the result with their texts, for the report; 0 for data that may not be
+            passed on.
+    """
+
+    split: Split = "test"
+    limit: int = 0
+    generate: int = 64
+    batch_size: int = 128
+    controls: tuple[str, ...] = ("shuffled users", "no history")
+    newest: tuple[int, ...] = ()
+    curves: tuple[str, ...] = ()
+    examples: int = 0
+
+
 def lower_is_better(metric: str) -> bool:
     """Which way is up."""
     return metric == NLL or not metrics.METRICS[metric].higher_is_better
@@ -107,40 +134,46 @@ def measure(
     method: Method,
     info: TaskInfo,
     examples: Sequence[Example],
+    how: Measuring = Measuring(),
     *,
     control: str = "",
     seed: int = 0,
-    generate: int = 0,
-    batch_size: int = 32,
+    states: StateCache | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Row:
     """Measure a method.
 
     Choices and ratings are predicted by the likeliest option for all examples; text and multilabel answers are
-    generated for `generate` of them, evenly spread.
+    generated for `how.generate` of them, evenly spread.
 
     Args:
         method: fitted, if it has something to fit.
         info: the task's.
         examples: of one split, each user's oldest first.
+        how: how many answers to generate, and how many requests to run together.
         control: a control's name.
         seed: of the control's draw.
-        generate: how many examples get a generated answer.
-        batch_size: requests personalized and run together.
+        states: where states of costly methods are kept.
         progress: called with the number of examples done since the last call.
 
     Raises:
-        DataError: there are no examples, or a control is impossible on them.
+        DataError: there are no examples, their answers are withheld, or a control is impossible on them.
     """
     if not examples:
         raise DataError(f"task {info.name!r}: the split has no examples to measure on; give it more data")
+    if withheld := next((e.id for e in examples if not e.target.strip()), None):
+        raise DataError(
+            f"task {info.name!r}: the right answer of request {withheld!r} is empty or withheld, so nothing can be "
+            "measured on it; measure on the dev split (bench.split = dev), or write answers with: personaplug predict"
+        )
     start = time.perf_counter()
-    meter = _Meter(method, info, _spread(len(examples), generate) if _generates(info) else set())
+    chosen = spread(len(examples), how.generate) if _generates(info) else []
+    meter = _Meter(method, info, set(chosen), states)
     changed = apply_control(examples, control, seed)
-    for at in range(0, len(examples), batch_size):
-        meter.take(range(at, min(at + batch_size, len(examples))), changed[at : at + batch_size])
+    for at in range(0, len(examples), how.batch_size):
+        meter.take(range(at, min(at + how.batch_size, len(examples))), changed[at : at + how.batch_size])
         if progress:
-            progress(len(changed[at : at + batch_size]))
+            progress(len(changed[at : at + how.batch_size]))
     values, scores = meter.results([examples[i] for i in meter.answered])
     return Row(
         method=method.name,
@@ -158,13 +191,18 @@ def measure(
         seconds=time.perf_counter() - start,
         prompt_tokens=meter.prompt_tokens / len(examples),
         prefix_tokens=meter.prefix_tokens,
+        name=method.name,
+        bytes_per_user=meter.state_bytes / len(examples),
+        prepare_seconds=meter.prepare_seconds,
+        personalize_seconds=meter.personalize_seconds,
+        oracle=method.oracle,
     )
 
 
 class _Meter:
     """Collects the numbers of one row batch by batch."""
 
-    def __init__(self, method: Method, info: TaskInfo, chosen: set[int]) -> None:
+    def __init__(self, method: Method, info: TaskInfo, chosen: set[int], states: StateCache | None) -> None:
         self.method = method
         self.info = info
         self.chosen = chosen
@@ -175,12 +213,18 @@ class _Meter:
         self.leads: list[float] = []  # how much likelier the first of two options is than the second, for `auc`
         self.prompt_tokens = 0
         self.prefix_tokens = 0
+        self.state_bytes = 0
+        self.prepare_seconds = 0.0
+        self.personalize_seconds = 0.0
+        self._kept = states
         self._states: OrderedDict[str, State | None] = OrderedDict()
 
     def take(self, indices: Sequence[int], examples: Sequence[Example]) -> None:
         """Measure one batch."""
-        profiles = [self._profile(e.history) for e in examples]
-        prompts = self.method.personalize_many([e.request for e in examples], profiles)
+        profiles = self._profiles([e.history for e in examples])
+        start = time.perf_counter()
+        prompts = self.method.personalize_examples(examples, profiles)
+        self.personalize_seconds += time.perf_counter() - start
         scored = self._choose(indices, examples, prompts) if not _generates(self.info) else {}
         rest = [i for i, e in enumerate(examples) if (i, e.target) not in scored]
         found = self.method.backbone.score([prompts[i] for i in rest], [examples[i].target for i in rest])
@@ -221,15 +265,24 @@ class _Meter:
             lengths = self.method.backbone.lengths(prompts, [e.target for e in examples])
             ends = len(examples)  # `lengths` counts an end-of-turn token for each target
             self.prompt_tokens += sum(lengths) - sum(self.tokens[-len(examples) :]) - ends - sum(sizes)
+        else:
+            count = self.method.backbone.count
+            self.prompt_tokens += sum(count(m.content) for p in prompts for m in p.messages)
 
-    def _profile(self, history: History) -> Profile:
-        digest = history.digest
-        if digest not in self._states:
-            self._states[digest] = self.method.prepare(history)
-            if len(self._states) > _STATES:
-                self._states.popitem(last=False)
-        self._states.move_to_end(digest)
-        return Profile(history, self._states[digest])
+    def _profiles(self, histories: Sequence[History]) -> list[Profile]:
+        """The users, prepared; a history that stands there several times is prepared once."""
+        start = time.perf_counter()
+        wanted = {h.digest: h for h in histories}
+        missing = {d: h for d, h in wanted.items() if d not in self._states}
+        prepare = self.method.prepare_many
+        made = self._kept.prepare(self.method, list(missing.values())) if self._kept else prepare([*missing.values()])
+        self._states.update(zip(missing, made, strict=True))
+        profiles = [Profile(h, self._states[h.digest]) for h in histories]
+        while len(self._states) > _STATES:
+            self._states.popitem(last=False)
+        self.state_bytes += sum(array.nbytes for p in profiles for array in (p.state or {}).values())
+        self.prepare_seconds += time.perf_counter() - start
+        return profiles
 
     def results(self, answered: Sequence[Example]) -> tuple[dict[str, tuple[float, ...]], dict[str, float]]:
         """Each metric's value for each answered example, and over all of them."""
@@ -253,7 +306,7 @@ def _generates(info: TaskInfo) -> bool:
     return info.kind in ("text", "multilabel")
 
 
-def _spread(n: int, count: int) -> set[int]:
-    """`count` indices of n, evenly spread, so that many users are among them."""
+def spread(n: int, count: int) -> list[int]:
+    """`count` indices of n (all, if there are fewer), evenly spread, so that many users are among them."""
     count = min(n, count)
-    return {(2 * i + 1) * n // (2 * count) for i in range(count)}
+    return [(2 * i + 1) * n // (2 * count) for i in range(count)]

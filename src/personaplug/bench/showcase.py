@@ -10,7 +10,6 @@ import numpy as np
 
 from personaplug.bench.results import Result
 from personaplug.bench.summary import main_row
-from personaplug.config import to_mapping
 from personaplug.types import Example, Profile, Request
 from personaplug.vectors import behavior_text
 
@@ -89,7 +88,7 @@ def looks(method: Method, examples: Sequence[Example], result: Result, count: in
         count: of users.
         shown: behaviours of each.
     """
-    main = main_row(result.rows)
+    main = main_row(result.rows, result.main)
     at = {n: i for i, n in enumerate(main.answered)}
     newest = {examples[n].history.user: n for n in main.answered}
     chosen = sorted(newest.values(), key=lambda n: -len(examples[n].history))[:count]
@@ -103,6 +102,13 @@ def looks(method: Method, examples: Sequence[Example], result: Result, count: in
     return found
 
 
+def used_texts(method: Method, example: Example, most: int = 4, width: int = 240) -> tuple[str, ...]:
+    """The behaviours that count most in the example's prompt, as text, each cut to a width."""
+    weights = method.explain(example.request, Profile(example.history))[:most]
+    texts = [f"{w.behavior.input} → {w.behavior.output}" if w.behavior.input else w.behavior.output for w in weights]
+    return tuple(t if len(t) <= width else f"{t[: width - 1]}…" for t in texts)
+
+
 def _shares(method: Method, example: Example, shown: int) -> tuple[tuple[Share, ...], int, bool]:
     weights = method.explain(example.request, Profile(example.history))
     if not weights:
@@ -112,8 +118,8 @@ def _shares(method: Method, example: Example, shown: int) -> tuple[tuple[Share, 
     if uniform:  # then heaviest first says nothing: show the newest
         order = {b.id: i for i, b in enumerate(example.history)}
         weights = sorted(weights, key=lambda w: -order[w.behavior.id])
-    template = to_mapping(method.config).get("history_text") or (method.task.history_text if method.task else "")
-    shares = tuple(Share(behavior_text(w.behavior, template or "{input} {output}"), w.weight) for w in weights[:shown])
+    template = method.history_text or (method.task.history_text if method.task else "{input} {output}")
+    shares = tuple(Share(behavior_text(w.behavior, template), w.weight) for w in weights[:shown])
     return shares, len(weights), uniform
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from personaplug.bench import claims
-from personaplug.bench.compare import Gain, gain, interval, pool
+from personaplug.bench.compare import Gain, corrected, gain, interval, pool
+from personaplug.bench.controls import newest
 from personaplug.bench.results import Result
 from personaplug.bench.run import NLL, Row, headline
 from personaplug.errors import DataError
@@ -55,16 +56,17 @@ class Summary:
     @property
     def main(self) -> Row:
         """The measured method with the users' own histories."""
-        return main_row([line.row for line in self.lines])
+        return main_row([line.row for line in self.lines], self.results[0].main)
 
     def line(self, method: str, control: str = "") -> Line | None:
         """The line of a method under a control."""
         return next((n for n in self.lines if (n.row.method, n.row.control) == (method, control)), None)
 
 
-def main_row(rows: Sequence[Row]) -> Row:
-    """The measured method among its controls: the last row without a control."""
-    return [r for r in rows if not r.control][-1]
+def main_row(rows: Sequence[Row], main: str = "") -> Row:
+    """The measured method with the users' own histories: the row of that name, else the last one without a control."""
+    plain = [r for r in rows if not r.control]
+    return next((r for r in plain if r.method == main), plain[-1])
 
 
 def summarize(results: Sequence[Result]) -> Summary:
@@ -84,8 +86,9 @@ def summarize(results: Sequence[Result]) -> Summary:
         rows = [row for result in results if (row := result.row(method, control)) is not None]
         lines.append(_line(rows))
     metric = headline(results[0].task)
-    main = main_row([line.row for line in lines])
-    gains = tuple(gain(main, line.row, metric) for line in lines if line.row is not main)
+    main = main_row([line.row for line in lines], results[0].main)
+    rivals = [n.row for n in lines if n.row is not main and newest(n.row.control) is None and not n.row.oracle]
+    gains = tuple(corrected([gain(main, row, metric) for row in rivals]))
     return Summary(tuple(results), tuple(lines), metric, gains)
 
 
@@ -103,9 +106,11 @@ def record_claims(ledger: Path, summary: Summary) -> list[claims.Claim]:
     first, main = summary.results[0], summary.main
     unit = "nats a token of the users' real answers" if summary.metric == NLL else summary.metric
     found = []
-    for line, over in zip([n for n in summary.lines if n.row is not main], summary.gains, strict=True):
-        rival = line.row.control or line.row.method
-        if rival not in CLAIMED or (line.row.control and line.row.method != main.method):
+    by_title = {n.row.title: n.row for n in summary.lines}
+    for over in summary.gains:
+        row = by_title[over.other]
+        rival = row.control or row.method
+        if rival not in CLAIMED or (row.control and row.method != main.method):
             continue
         words = (
             f"on {first.task.name}, {main.method} beats {CLAIMED[rival]} by this many {unit} "

@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from personaplug import __version__
-from personaplug.cli import answer, data, demo, doctor, ingest, models, shelves, train, users
+from personaplug.cli import answer, bench, data, demo, doctor, ingest, models, predict, score, shelves, train, users
 from personaplug.cli import eval as evaluation
+from personaplug.cli import report as reporting
 from personaplug.errors import PersonaplugError
 
 _START, _WORK, _LOOK = "Start", "Histories, training, answers", "What there is"
@@ -70,6 +71,10 @@ app.command("doctor", rich_help_panel=_START, epilog=doctor.EPILOG)(doctor.docto
 app.command("ingest", rich_help_panel=_WORK, epilog=ingest.EPILOG)(ingest.ingest)
 app.command("train", rich_help_panel=_WORK, epilog=train.EPILOG)(train.train)
 app.command("eval", rich_help_panel=_WORK, epilog=evaluation.EPILOG)(evaluation.evaluate)
+app.command("bench", rich_help_panel=_WORK, epilog=bench.EPILOG)(bench.bench)
+app.command("report", rich_help_panel=_WORK, epilog=reporting.EPILOG)(reporting.report)
+app.command("predict", rich_help_panel=_WORK, epilog=predict.EPILOG)(predict.predict)
+app.command("score", rich_help_panel=_WORK, epilog=score.EPILOG)(score.score)
 app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)
 app.add_typer(users.app, name="users", rich_help_panel=_WORK)
 app.add_typer(models.app, name="models", rich_help_panel=_LOOK)

@@ -19,7 +19,7 @@ EPILOG = "Example: personaplug demo --out demo"
 
 _QUICK = (
     "task.max_users=24", "task.requests_per_user=4", "task.max_history=16", "method.max_history=16",
-    "training.steps=6", "training.batch_size=8", "training.log_every=2",
+    "bench.generate=8", "training.steps=6", "training.batch_size=8", "training.log_every=2",
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def demo(
     Real people's chats (MIT licence) and a small model, both from packages; about 20 minutes on two processor cores.
     Killed anywhere and run again, it goes on.
     """
-    from personaplug.bench.experiment import Experiment, Measuring
+    from personaplug.bench.experiment import Experiment
     from personaplug.bench.report import check_installed, write_report
     from personaplug.cli.eval import measure_seeds, show_users
     from personaplug.cli.steps import Steps, print_people, print_summary
@@ -44,8 +44,7 @@ def demo(
     folder = out / "quick" if quick else out
     experiment = Experiment(run, folder, "demo", steps.watch)
     seed = run.training.seed
-    measuring = Measuring(generate=8 if quick else 16)
-    pooled = measure_seeds(experiment, range(seed, seed + 1), measuring, folder / "measured")
+    pooled = measure_seeds(experiment, range(seed, seed + 1), folder / "measured")
     looks, duel = show_users(experiment, pooled)
     with steps.watch("writing the report", 0):
         write_report(folder / "report.html", pooled, looks, duel)

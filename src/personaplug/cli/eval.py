@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,101 +12,115 @@ import typer
 
 from personaplug.cli.console import err
 from personaplug.cli.console import out as screen
-from personaplug.cli.train import SetOption, open_experiment
+from personaplug.cli.train import SetOption, keep_run, read_experiment
 
 if TYPE_CHECKING:
-    from personaplug.bench.experiment import Experiment, Measuring
-    from personaplug.bench.results import Result
+    from personaplug.bench.experiment import Experiment
     from personaplug.bench.showcase import Duel, Look
     from personaplug.bench.summary import Summary
 
+SeedsOption = Annotated[int, typer.Option(min=1, help="Train and measure with this many seeds.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=0, help="At most so many requests; 0 is all.", show_default="bench.limit, or all")
+]
+GenerateOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="How many of them are also answered (text tasks).", show_default="bench.generate, or 64"),
+]
+ResultsOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are kept.")]
+_ENOUGH = 3  # seeds that a claim of quality takes
 EPILOG = "Example: personaplug eval experiments/chitchat/plug.toml --seeds 3 --report report.html"
 
 
 def evaluate(
     targets: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="TARGET...",
-            help="Configuration files or folders that train made; or result files, which are only pooled.",
-            show_default=False,
-        ),
+        typer.Argument(metavar="TARGET...", help="Configuration files or folders that train made.", show_default=False),
     ],
     sets: SetOption = [],  # noqa: B006 - typer's own default for a list
-    seeds: Annotated[int, typer.Option(min=1, help="Train and measure with this many seeds.")] = 1,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many test requests; 0 is all.")] = 0,
-    generate: Annotated[int, typer.Option(min=0, help="How many of them are also answered (text tasks).")] = 32,
-    results: Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are kept.")] = Path(
-        "results"
-    ),
+    seeds: SeedsOption = 1,
+    limit: LimitOption = None,
+    generate: GenerateOption = None,
+    results: ResultsOption = Path("results"),
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a report.", show_default=False)
-    ] = None,
-    table: Annotated[
-        Path | None,
-        typer.Option(metavar="PAGE.md", help="Of result files: put their table into this page.", show_default=False),
     ] = None,
 ) -> None:
     """Measure a method beside its controls: no method, a task prompt, shuffled users, no history.
 
     What is not trained yet is trained first. Leaves RESULTS/TASK/NAME-seedK.json and the claims in RESULTS/claims.json;
-    killed and run again, it goes on.
+    killed and run again, it goes on. Many methods at once: personaplug bench; pages of results: personaplug report.
     """
-    from personaplug.bench.experiment import Measuring
-    from personaplug.bench.report import check_installed, write_report
-    from personaplug.bench.results import load
-    from personaplug.bench.summary import summarize
-    from personaplug.bench.table import markdown, write_into
+    from personaplug.bench.report import check_installed
+    from personaplug.errors import ConfigError
 
     if report:
         check_installed()
-    if all(path.suffix == ".json" for path in targets):
-        pooled = summarize([load(path) for path in targets])
-        _show(pooled)
-        if report:
-            write_report(report, pooled)
-        if table:
-            write_into(table, markdown([pooled]))
-        return
     for target in targets:
-        _evaluate(target, sets, seeds, Measuring(limit, generate), results, report)
+        if target.suffix == ".json":
+            raise ConfigError(
+                f"{target}: a result, and not a configuration; look at it with: personaplug report {target}"
+            )
+    for target in targets:
+        _evaluate(target, [*sets, *measuring_sets(limit, generate)], seeds, results, report)
 
 
-def _evaluate(
-    target: Path, sets: list[str], seeds: int, measuring: Measuring, results: Path, report: Path | None
-) -> None:
+def _evaluate(target: Path, sets: list[str], seeds: int, results: Path, report: Path | None) -> None:
     from personaplug.bench.report import write_report
     from personaplug.cli.steps import Steps
 
-    experiment = open_experiment(target, sets, None, "", Steps())
+    experiment = read_experiment(target, sets, None, "", Steps())
+    experiment.run = dataclasses.replace(experiment.run, methods={})
+    keep_if_sound(experiment)
     first = experiment.run.training.seed
-    pooled = measure_seeds(experiment, range(first, first + seeds), measuring, results)
-    _show(pooled)
+    pooled = measure_seeds(experiment, range(first, first + seeds), results)
+    show_summary(pooled)
     if report:
         looks, duel = show_users(experiment, pooled)
         write_report(report, pooled, looks, duel)
         err().print(f"report: {report}", markup=False, soft_wrap=True)
 
 
-def measure_seeds(experiment: Experiment, seeds: range, measuring: Measuring, folder: Path) -> Summary:
-    """Measure every seed, keep its result, and record the claims about all of them."""
-    from personaplug.bench.results import save
+def keep_if_sound(experiment: Experiment, chosen: Sequence[str] = ()) -> None:
+    """Write the run into its folder, but not before everything in it can be read: data, methods, what to measure."""
+    from personaplug.bench.experiment import read_measuring
+    from personaplug.bench.plan import entries
+
+    entries(experiment.run, chosen, prefix=True)
+    experiment.examples(read_measuring(experiment.run).split)
+    keep_run(experiment)
+
+
+def measuring_sets(limit: int | None, generate: int | None) -> list[str]:
+    """The options as `--set`s of the [bench] section: what is not given stays as the configuration has it."""
+    given = {"limit": limit, "generate": generate}
+    return [f"bench.{name}={value}" for name, value in given.items() if value is not None]
+
+
+def measure_seeds(
+    experiment: Experiment, seeds: range, folder: Path, chosen: Sequence[str] = (), *, stop_at_failure: bool = True
+) -> Summary:
+    """Measure every seed, keep its result, and record the claims about all of them if there are enough for any."""
+    from personaplug.bench.experiment import read_measuring
     from personaplug.bench.summary import record_claims, summarize
 
-    found: list[Result] = []
-    for seed in seeds:
-        found.append(experiment.evaluate(seed, measuring))
-        save(result_file(folder, found[-1]), found[-1])
+    how = read_measuring(experiment.run)
+    found = [
+        experiment.evaluate(
+            seed, how, result_file(folder, experiment.info.name, experiment.name, seed), chosen, stop_at_failure
+        )
+        for seed in seeds
+    ]
     pooled = summarize(found)
-    if pooled.gains:
+    if pooled.gains and len(found) >= _ENOUGH:
         record_claims(folder / "claims.json", pooled)
     return pooled
 
 
-def result_file(folder: Path, result: Result) -> Path:
+def result_file(folder: Path, task: str, name: str, seed: int) -> Path:
     """RESULTS/TASK/NAME-seedK.json; names that are no file names are made so."""
-    task, name = (re.sub(r"[^\w.-]+", "-", text) for text in (result.task.name, result.name))
-    return folder / task / f"{name}-seed{result.seed}.json"
+    task, name = (re.sub(r"[^\w.-]+", "-", text) for text in (task, name))
+    return folder / task / f"{name}-seed{seed}.json"
 
 
 def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Duel | None]:
@@ -120,7 +136,8 @@ def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Due
         return looks(method, examples, first), duel(personalizer, examples)
 
 
-def _show(pooled: Summary) -> None:
+def show_summary(pooled: Summary) -> None:
+    """Print the table of scores and the measured method's gains."""
     from personaplug.cli.steps import print_summary
 
     print_summary(pooled)

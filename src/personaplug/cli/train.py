@@ -51,14 +51,25 @@ def train(
     screen().print(text, markup=False, soft_wrap=True)
 
 
-def open_experiment(config: Path, sets: list[str], out: Path | None, store: str, steps: Steps) -> Experiment:
-    """The experiment of a configuration file, or of a folder that `train` made.
+def open_experiment(
+    config: Path, sets: list[str], out: Path | None, store: str, steps: Steps, *, by_content: bool = False
+) -> Experiment:
+    """The experiment of a configuration file, or of a folder that `train` made; its folder is there from now on.
 
     Raises:
         ConfigError: there is no such file, or something in it is wrong.
     """
+    experiment = read_experiment(config, sets, out, store, steps, by_content=by_content)
+    keep_run(experiment)
+    return experiment
+
+
+def read_experiment(
+    config: Path, sets: list[str], out: Path | None, store: str, steps: Steps, *, by_content: bool = False
+) -> Experiment:
+    """As `open_experiment`, but nothing is written yet: not before `keep_run`."""
     from personaplug.bench.experiment import Experiment, read_run
-    from personaplug.config import apply_sets, read_toml, to_mapping, write_toml
+    from personaplug.config import apply_sets, read_toml
 
     file = config / RUN if config.is_dir() else config
     name = config.resolve().name if config.is_dir() else config.stem
@@ -67,10 +78,15 @@ def open_experiment(config: Path, sets: list[str], out: Path | None, store: str,
     if store:
         plain["store"] = {"name": "sql", "url": store}
     run = read_run(plain, str(file))
-    experiment = Experiment(run, folder, name, steps.watch)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_toml(folder / RUN, _absolute(to_mapping(run)))
-    return experiment
+    return Experiment(run, folder, name, steps.watch, by_content=by_content)
+
+
+def keep_run(experiment: Experiment) -> None:
+    """Write the run's configuration into the experiment's folder, which can then stand for it."""
+    from personaplug.config import to_mapping, write_toml
+
+    experiment.out.mkdir(parents=True, exist_ok=True)
+    write_toml(experiment.out / RUN, _absolute(to_mapping(experiment.run)))
 
 
 def _absolute(run: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
 from personaplug import data
+from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, DataError, did_you_mean
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics import METRICS, labels
-from personaplug.tasks.base import Kind, Task, TaskInfo
+from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 from personaplug.types import Behavior, Example, History, Sampling, Split
 
 _METRICS: dict[str, tuple[str, ...]] = {
@@ -23,6 +24,13 @@ _METRICS: dict[str, tuple[str, ...]] = {
     "choice": ("accuracy", "macro_f1"),
     "rating": ("mae", "rmse"),
     "multilabel": ("any_match", "macro_f1"),
+}
+# What a language model is told when it writes a user's profile.
+_PROFILES: dict[str, str] = {
+    "text": "Describe in two sentences how this person writes (length, tone, punctuation, favourite words).",
+    "choice": "Describe in two sentences what this person likes and dislikes, judging by what they chose.",
+    "rating": "Describe in two sentences how strict or kind this person's ratings are, and what they praise or blame.",
+    "multilabel": "Describe in two sentences which labels this person tends to give, and to what.",
 }
 
 
@@ -41,6 +49,8 @@ class JsonlConfig:
         group: name of a field, for example of the conversation that a message is from: a request's history ends before
             its group began, and a group is never split between train, dev and test.
         by_text: also split by input text: no dev or test request asks what a train request asked (of anyone).
+        wording: how behaviours are written into a prompt as text; what it leaves at its default is filled from the
+            task.json, and `profile` then by what suits the kind. By default behaviours are turns of the conversation.
         split: `time`: each user's newest behaviours are the test; `user`: users in test are seen in no other split.
         test: share of test, in [0, 1): of a user's behaviours, or of the users.
         dev: likewise, just before the test.
@@ -64,6 +74,7 @@ class JsonlConfig:
     history_text: str = ""
     group: str = ""
     by_text: bool = False
+    wording: Wording = Wording()
     split: Literal["time", "user"] = "time"
     test: float = 0.2
     dev: float = 0.1
@@ -87,8 +98,9 @@ class Jsonl(Task):
 
     def __init__(self, config: JsonlConfig) -> None:
         self._file, task_file = find_data(_located(Path(config.path)))
-        self.config = _filled(config, read_task_json(task_file) if task_file else TaskFile())
-        _check(self.config, str(task_file or self._file))
+        where = str(task_file or self._file)
+        self.config = _filled(config, read_task_json(task_file) if task_file else TaskFile(), where)
+        _check(self.config, where)
         self.info = _info(self.config)
         self._examples: dict[Split, list[Example]] | None = None
         self._users: frozenset[str] = frozenset()
@@ -179,9 +191,15 @@ def _located(path: Path) -> Path:
     return data.path(str(path)) if str(path) in data.DATA_SETS and not path.exists() else path
 
 
-def _filled(config: JsonlConfig, task: TaskFile) -> JsonlConfig:
+def _filled(config: JsonlConfig, task: TaskFile, where: str) -> JsonlConfig:
     unset = {f.name: getattr(task, f.name) for f in fields(task) if not getattr(config, f.name)}
-    return replace(config, **unset)
+    return replace(config, **unset, wording=_wording(config.wording, task.wording, f"{where}: wording"))
+
+
+def _wording(wording: Wording, task: Mapping[str, Any], where: str) -> Wording:
+    default = Wording()
+    own = {k: v for k, v in to_mapping(wording).items() if v != getattr(default, k)}
+    return from_mapping(Wording, {**task, **own}, where)
 
 
 def _check(config: JsonlConfig, where: str) -> None:
@@ -210,6 +228,9 @@ def _check(config: JsonlConfig, where: str) -> None:
 def _info(config: JsonlConfig) -> TaskInfo:
     kind: Kind = config.kind or "text"
     path = Path(config.path)
+    wording = config.wording
+    if wording.profile == Wording().profile:
+        wording = replace(wording, profile=_PROFILES[kind])
     return TaskInfo(
         name=config.name or (path.resolve().name if path.is_dir() else path.stem),
         kind=kind,
@@ -218,6 +239,8 @@ def _info(config: JsonlConfig) -> TaskInfo:
         metrics=config.metrics or _METRICS[kind],
         history_text=config.history_text or "{input} {output}",
         sampling=Sampling(max_tokens=config.max_tokens or (64 if kind == "text" else 16)),
+        wording=wording,
+        split=config.split,
     )
 
 

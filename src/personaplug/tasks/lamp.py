@@ -1,4 +1,4 @@
-"""The LaMP benchmark's published files: seven tasks, one record each, and predictions as its evaluator reads them."""
+"""The LaMP benchmark's published files: seven tasks, one record each, with their questions and outputs."""
 
 from __future__ import annotations
 
@@ -12,107 +12,15 @@ from typing import Any, ClassVar, Literal
 from personaplug.config import fill
 from personaplug.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from personaplug.jsonl_reader import load_json, parse_time
-from personaplug.tasks.base import Kind, Task, TaskInfo
+from personaplug.tasks.base import Task, TaskInfo
+from personaplug.tasks.lamp_specs import SPECS
 from personaplug.types import Behavior, Example, History, Message, Request, Sampling, Split
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """One of the tasks.
-
-    Attributes:
-        title: what is asked for.
-        kind: of answer.
-        input: the profile field that becomes a behaviour's input, or "".
-        output: the profile field that becomes its output.
-        before: the words of a question right before its query, the part that is not template.
-        after: the words right after the query, or "" where it reaches to the end.
-        history_text: what encoders see of a behaviour; as in Persona-Plug, arXiv 2409.11901.
-        options: the closed set of answers, in the official evaluator's order.
-        max_tokens: of an answer.
-        published_as: the task's name inside the files, where it is another.
-    """
-
-    title: str
-    kind: Kind
-    input: str
-    output: str
-    before: str
-    after: str = ""
-    history_text: str = "{input} {output}"
-    options: tuple[str, ...] = ()
-    max_tokens: int = 128
-    published_as: str = ""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The official ones."""
-        return {"choice": ("accuracy", "macro_f1"), "rating": ("mae", "rmse")}.get(self.kind, ("rouge1", "rougeL"))
-
-
-_TAGS = (
-    "sci-fi", "based on a book", "comedy", "action", "twist ending", "dystopia", "dark comedy", "classic",
-    "psychology", "fantasy", "romance", "thought-provoking", "social commentary", "violence", "true story",
-)  # fmt: skip
-_CATEGORIES = (
-    "food & drink", "sports", "education", "parents", "religion", "travel", "business", "crime",
-    "science & technology", "culture & arts", "entertainment", "politics", "women", "style & beauty", "healthy living",
-)  # fmt: skip
-
-SPECS: dict[str, Spec] = {
-    "LaMP_1": Spec(
-        "citation identification",
-        "choice",
-        input="abstract",
-        output="title",
-        before='paper with the title "',
-        after='", which reference is related?',
-        history_text="{output} {input}",
-        options=("[1]", "[2]"),
-        max_tokens=8,
-    ),
-    "LaMP_2": Spec(
-        "movie tagging",
-        "choice",
-        input="description",
-        output="tag",
-        before="description: ",
-        history_text="{input}",
-        options=_TAGS,
-        max_tokens=16,
-    ),
-    "LaMP_2N": Spec(
-        "news categorization (the first form of LaMP_2)",
-        "choice",
-        input="text",
-        output="category",
-        before="article: ",
-        history_text="{input}",
-        options=_CATEGORIES,
-        max_tokens=16,
-        published_as="LaMP_2",
-    ),
-    "LaMP_3": Spec(
-        "product rating",
-        "rating",
-        input="text",
-        output="score",
-        before="review: ",
-        history_text="{input}",
-        options=("1", "2", "3", "4", "5"),
-        max_tokens=10,
-    ),
-    "LaMP_4": Spec("news headline", "text", input="text", output="title", before="article: "),
-    "LaMP_5": Spec(
-        "scholarly title", "text", input="abstract", output="title", before="paper: ", history_text="{output} {input}"
-    ),
-    "LaMP_6": Spec("e-mail subject", "text", input="text", output="title", before="email: "),
-    "LaMP_7": Spec(
-        "tweet paraphrase", "text", input="", output="text", before="before or after it: ", history_text="{output}"
-    ),
-}
+# The first item of any profile. A quote inside a text is escaped, so these are keys whatever the texts say.
+_FIRST_ITEM = re.compile(r'"profile"\s*:\s*\[\s*(?=\{)')
+_PEEK = 1 << 16  # characters; doubled until an item fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +31,13 @@ class LampConfig:
         path: the folder with `{split}_questions.json` and `{split}_outputs.json`.
         task: LaMP_1 to LaMP_7 (or LaMP_2N for the news categories); by default what the outputs say.
         max_history: only the newest so many items of a profile are kept.
+        max_tokens: of an answer; by default the task's own.
     """
 
     path: Path
     task: str = ""
     max_history: int = 512
+    max_tokens: int = 0
 
 
 class Lamp(Task):
@@ -145,6 +55,10 @@ class Lamp(Task):
         self._folder = Path(config.path)
         if config.max_history < 1:
             raise ConfigError(f"task 'lamp': max_history = {config.max_history}; expected 1 or more")
+        if config.max_tokens < 0:
+            raise ConfigError(
+                f"task 'lamp': max_tokens = {config.max_tokens}; expected 1 or more, or 0 for the task's own"
+            )
         self.config = config
         self._golds: dict[Split, dict[str, str]] = {}
         self.task = self._read_golds()
@@ -155,7 +69,9 @@ class Lamp(Task):
             options=self._spec.options,
             metrics=self._spec.metrics,
             history_text=self._spec.history_text,
-            sampling=Sampling(max_tokens=self._spec.max_tokens),
+            sampling=Sampling(max_tokens=config.max_tokens or self._spec.max_tokens),
+            wording=self._spec.wording,
+            split=self._split(),
         )
         self._items: dict[tuple[str, str], Behavior] = {}  # each profile item once, however many questions repeat it
         self._examples: dict[Split, list[Example]] = {}
@@ -195,23 +111,26 @@ class Lamp(Task):
             path = self._path(split, "outputs")
             if not path.is_file():
                 continue
-            raw = load_json(path)
-            name = raw.get("task") if isinstance(raw, dict) else None
+            name, self._golds[split] = read_outputs(path)
             if name not in SPECS:
-                raise DataError(f"{path}: task is {name!r}; {did_you_mean(str(name), SPECS)}")
+                raise DataError(f"{path}: task is {name!r}; {did_you_mean(name, SPECS)}")
             task = task or name
             if name not in (task, SPECS[task].published_as):
                 raise DataError(f"{path}: holds {name}, not {task}; name another folder or task")
-            self._golds[split] = {
-                _text(gold, "id", path, f"gold {i}"): _text(gold, "output", path, f"gold {i}")
-                for i, gold in enumerate(_list(raw.get("golds"), path, "golds"))
-            }
         if not task:
             raise DataError(
                 f"{self._folder}: no train_outputs.json or dev_outputs.json to tell the task by; set task, "
                 "for example LaMP_3"
             )
         return task
+
+    def _split(self) -> Literal["time", "user"]:
+        """`time` where profile items have dates: only the time-based split, of the same users throughout, has them.
+
+        One item tells, so a file of hundreds of megabytes is not read for it. What is malformed is told by `examples`.
+        """
+        path = next((p for s in _SPLITS if (p := self._path(s, "questions")).is_file()), None)
+        return "time" if path and _first_item(path).get("date") is not None else "user"
 
     def _read(self, split: Split) -> Iterator[Example]:
         path = self._path(split, "questions")
@@ -290,17 +209,37 @@ class Lamp(Task):
         )
 
 
-def write_predictions(path: Path, task: str, predictions: Mapping[str, str]) -> None:
-    """Write question id -> answer in the shape of the published outputs, which the official evaluator reads.
+def read_outputs(path: Path) -> tuple[str, dict[str, str]]:
+    """The task's name and id -> output of a file in the shape of the published outputs; predictions have it too.
 
     Raises:
-        UnknownNameError: no such task.
+        DataError: no such file, another shape, or an id that stands there twice; names the file and the place.
     """
-    if task not in SPECS:
-        raise UnknownNameError(f"LaMP has no task {task!r}; {did_you_mean(task, SPECS)}")
-    golds = [{"id": key, "output": output} for key, output in predictions.items()]
-    body = {"task": SPECS[task].published_as or task, "golds": golds}
-    path.write_text(json.dumps(body, ensure_ascii=False), encoding="utf-8")
+    raw = load_json(path)
+    if not isinstance(raw, dict) or not isinstance(raw.get("task"), str):
+        raise DataError(f'{path}: expected {{"task": NAME, "golds": [{{"id": ..., "output": ...}}]}}, as LaMP has it')
+    outputs: dict[str, str] = {}
+    for i, gold in enumerate(_list(raw.get("golds"), path, "golds")):
+        key = _text(gold, "id", path, f"gold {i}")
+        if key in outputs:
+            raise DataError(f"{path}: id {key!r} stands there twice; remove one")
+        outputs[key] = _text(gold, "output", path, f"gold {i} ({key!r})")
+    return raw["task"], outputs
+
+
+def _first_item(path: Path) -> dict[str, Any]:
+    """The first item of the first profile that is not empty; {} if there is none."""
+    text, size = "", _PEEK
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        while more := file.read(size):
+            text, size = text + more, size * 2
+            if found := _FIRST_ITEM.search(text):
+                try:
+                    item: dict[str, Any] = json.JSONDecoder().raw_decode(text, found.end())[0]
+                except ValueError:  # cut in the middle, or malformed
+                    continue
+                return item
+    return {}
 
 
 def _list(value: Any, path: Path, what: str) -> list[Any]:

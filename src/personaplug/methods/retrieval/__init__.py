@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from typing_extensions import override
 
+from personaplug.errors import ConfigError
 from personaplug.methods.base import Method
 from personaplug.tasks.base import Wording
 from personaplug.types import Behavior, Profile, Prompt, Request, Weight
@@ -23,11 +24,20 @@ class RetrievalConfig:
         k: behaviours at most.
         max_length: tokens of behaviours and request together (the request keeps up to 60% of them and is never cut).
         item: template of one behaviour, in place of the task's wording; "turns" makes them turns of the conversation.
+
+    Raises:
+        ConfigError: a negative k, or no length.
     """
 
     k: int = 4
     max_length: int = 512
     item: str = ""
+
+    def __post_init__(self) -> None:
+        if self.k < 0 or self.max_length < 1:
+            raise ConfigError(
+                f"retrieval: k = {self.k}, max_length = {self.max_length}; expected k >= 0 and max_length >= 1"
+            )
 
 
 class Retrieval(Method):
@@ -70,6 +80,4 @@ class Retrieval(Method):
 
 def chosen_wording(wording: Wording, item: str) -> Wording:
     """The task's wording, or one with another way of writing an item."""
-    if not item:
-        return wording
-    return Wording("" if item == "turns" else item, wording.joint, wording.whole, wording.after, wording.profile)
+    return replace(wording, item="" if item == "turns" else item) if item else wording

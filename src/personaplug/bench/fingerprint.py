@@ -1,0 +1,50 @@
+"""Digests of all that a row's numbers depend on: equal digests are never measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from personaplug.types import Behavior, Example
+
+# Says nothing about the numbers.
+_ASIDE = ("store", "methods", "bench")
+
+
+def fingerprint(run: Mapping[str, Any], **more: Any) -> str:
+    """16 hex digits of a run as plain data and of whatever else counts."""
+    plain = {k: v for k, v in run.items() if k not in _ASIDE}
+    if not more.get("trained"):
+        plain.pop("training", None)
+    return _digest([json.dumps([plain, more], sort_keys=True)])
+
+
+def content(examples: Sequence[Example]) -> str:
+    """16 hex digits of the examples' ids, messages, histories, targets and options, in their order."""
+    behaviors: dict[int, str] = {}  # many histories share one behaviour: each object is read once
+
+    def digest(behavior: Behavior) -> str:
+        found = behaviors.get(id(behavior))
+        if found is None:
+            texts = [behavior.user, behavior.id, behavior.input, behavior.output, str(behavior.at)]
+            found = _digest([*texts, str(behavior.rating), json.dumps(dict(behavior.fields), sort_keys=True)])
+            behaviors[id(behavior)] = found
+        return found
+
+    return _digest(
+        _digest(
+            [e.id, e.target, *e.options, e.request.query, *(f"{m.role}:{m.content}" for m in e.request.messages)]
+            + [digest(b) for b in e.history]
+        )
+        for e in examples
+    )
+
+
+def _digest(texts: Any) -> str:
+    h = hashlib.blake2b(digest_size=8)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        h.update(len(data).to_bytes(8, "little") + data)
+    return h.hexdigest()

@@ -1,0 +1,114 @@
+"""Which methods an experiment measures, how each is built, and under which controls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from personaplug import registry
+from personaplug.assembly import RunConfig, encodes, split_section
+from personaplug.bench.controls import NEWEST
+from personaplug.bench.run import Measuring
+from personaplug.config import from_mapping, to_mapping
+from personaplug.errors import ConfigError, did_you_mean
+from personaplug.types import Needs
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method of an experiment: what it is called there, and its own run."""
+
+    label: str
+    run: RunConfig
+
+    @property
+    def cls(self) -> Any:
+        """The method's class."""
+        return registry.find("method", split_section(self.run.method, "method")[0])
+
+    def controls(self, how: Measuring, main: str) -> list[str]:
+        """Under what it is measured, its users' own histories first.
+
+        A method that only writes text writes nothing without a history: its row `no history` would be the bare model's.
+        """
+        if not self.cls.personal or self.cls.oracle:
+            return [""]
+        learned = self.cls.needs != Needs.TEXT or self.cls.trained
+        found = [c for c in how.controls if c != "no history" or learned]
+        if self.label in (how.curves or (main,)):
+            found += [f"{NEWEST}{n}" for n in how.newest]
+        return ["", *found]
+
+
+def main_label(run: RunConfig) -> str:
+    """The label of the method that the experiment is about."""
+    return split_section(run.method, "method")[0]
+
+
+def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
+    """What to measure, the methods that know no user first.
+
+    Args:
+        run: the experiment's configuration.
+        chosen: labels under [methods] or names on the shelf; "all" is everything on both; none is what the
+            configuration names, or where it names nothing, the bare model, the task prompt and the measured method.
+        prefix: whether the backbone takes soft tokens; where it does not, "all" leaves out what needs them.
+
+    Raises:
+        ConfigError: a label is neither there nor on the shelf.
+    """
+    sections = {label: dict(section) for label, section in run.methods.items()}
+    main = main_label(run)
+    sections.setdefault(main, dict(run.method))
+    if not chosen:
+        chosen = ["none", *(["task_prompt"] if prefix and not run.methods else []), *sections]
+    named = {*chosen, *sections}  # those fail and say why, where "all" only leaves out what cannot run
+    if ALL in chosen:
+        chosen = ["none", "task_prompt", *registry.names("method"), *sections]
+    found: dict[str, Entry] = {}
+    for label in dict.fromkeys(chosen):
+        if label not in sections and label not in registry.names("method"):
+            known = [*sections, *registry.names("method"), ALL]
+            raise ConfigError(
+                f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
+            )
+        entry = Entry(label, _own_run(run, label, sections.get(label, {})))
+        if prefix or label in named or Needs.PREFIX not in entry.cls.needs:
+            found[label] = entry
+    return sorted(found.values(), key=lambda e: (e.cls.personal, e.cls.oracle))
+
+
+def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfig:
+    """The run of one method: its own encoder and training where it names them, no encoder where it uses none."""
+    own = dict(section)
+    encoder = own.pop("encoder", None)
+    training = own.pop("training", {})
+    method = {"name": label, **own}
+    if method["name"] == "task_prompt" and main_label(run) != "task_prompt":
+        method = {**_task_prompt(run), **method}
+    made = dataclasses.replace(run, method=method, methods={}, bench={})
+    if encoder is not None:
+        made = dataclasses.replace(made, encoder=encoder)
+    if training:
+        both = {**to_mapping(run.training), **training}
+        where = f"methods.{label}.training"
+        made = dataclasses.replace(made, training=from_mapping(type(run.training), both, where=where))
+    return made if encodes(made) else dataclasses.replace(made, encoder={})
+
+
+def _task_prompt(run: RunConfig) -> dict[str, Any]:
+    """As many soft tokens as the measured plug has, at the same place, none of which sees a user."""
+    from personaplug.plug import PlugConfig
+
+    name, section = split_section(run.method, "method")
+    section = {k: v for k, v in section.items() if k not in ("encoder", "training")}
+    config = from_mapping(registry.find("method", name).Config, section, where=f"method {name!r}")
+    if not isinstance(config, PlugConfig):
+        return {"name": "task_prompt"}
+    tokens = config.persona_tokens + config.instruction_tokens
+    same = {"position": config.position, "scale": config.scale, "text": config.text}
+    return {"name": "task_prompt", "instruction_tokens": tokens, **same}

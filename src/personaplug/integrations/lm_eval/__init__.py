@@ -1,0 +1,1 @@
+"""For lm-evaluation-harness: LaMP as its tasks (`lamp`) and personaplug as its model (`adapter`)."""

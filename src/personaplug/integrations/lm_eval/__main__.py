@@ -1,0 +1,31 @@
+"""`python -m personaplug.integrations.lm_eval`: the `lm_eval` command, knowing the model `personaplug`.
+
+lm_eval finds models in its own table only, and has no entry points for those of others.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from personaplug.errors import PersonaplugError
+
+
+def main() -> None:
+    """Run lm_eval's command; what a user can cause is one line on stderr and exit code 2."""
+    try:
+        try:
+            from lm_eval.__main__ import cli_evaluate
+
+            from personaplug.integrations.lm_eval import adapter  # noqa: F401
+        except ModuleNotFoundError as error:
+            from personaplug.registry import missing_extra
+
+            raise missing_extra("the lm_eval integration", error) from None
+        cli_evaluate()
+    except PersonaplugError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Several rankers' best behaviours, joined by reciprocal rank fusion, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from personaplug import registry
+from personaplug.backbones.base import Backbone
+from personaplug.errors import ConfigError
+from personaplug.methods.retrieval import Retrieval, RetrievalConfig
+from personaplug.methods.retrieval.ranking import best, reciprocal_ranks
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import History, Profile, Request, State
+from personaplug.vectors import VectorCache
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig(RetrievalConfig):
+    """What is fused, and how.
+
+    Attributes:
+        rankers: names of retrieval methods; each is built with its defaults.
+        constant: added to each rank; the larger, the less the very first places count.
+        depth: places of each ranking that count (at least k).
+    """
+
+    rankers: tuple[str, ...] = ("bm25", "dense", "recent")
+    constant: float = 60.0
+    depth: int = 100
+
+
+class Fusion(Retrieval):
+    """Highest sum of 1 / (constant + rank) first; of equal ones the newer first."""
+
+    Config = FusionConfig
+    summary = "the k best behaviours of several rankers together, in the prompt"
+    source = "Cormack, Clarke and Büttcher 2009, Reciprocal Rank Fusion; LaMP's use: arXiv 2404.05970"
+
+    def __init__(
+        self, config: Any, *, backbone: Backbone, vectors: VectorCache | None = None, task: TaskInfo | None = None
+    ) -> None:
+        super().__init__(config, backbone=backbone, vectors=vectors, task=task)
+        if not config.rankers or config.constant < 0 or config.depth < 1:
+            raise ConfigError(
+                f"method {self.name!r}: rankers = {config.rankers}, constant = {config.constant}, "
+                f"depth = {config.depth}; expected at least one ranker, a constant >= 0 and a depth >= 1"
+            )
+        self.depth = max(config.depth, config.k)
+        deep = {"k": self.depth}  # `rank` may return just the best k
+        self.rankers: dict[str, Retrieval] = {}
+        for name in config.rankers:
+            _ranker(name)
+            self.rankers[name] = registry.build("method", name, deep, backbone=backbone, vectors=vectors, task=task)
+
+    @property
+    @override
+    def key(self) -> str:
+        return f"{self.name}({', '.join(r.key for r in self.rankers.values())})"
+
+    @property
+    @override
+    def history_text(self) -> str | None:
+        return next((t for r in self.rankers.values() if (t := r.history_text) is not None), None)
+
+    @classmethod
+    @override
+    def encodes(cls, config: FusionConfig) -> bool:
+        return any(r.encodes(r.Config()) for r in map(_ranker, config.rankers))
+
+    @override
+    def prepare(self, history: History) -> State | None:
+        """The rankers' states together; the names of a ranker's arrays begin with its own name."""
+        parts = {name: ranker.prepare(history) for name, ranker in self.rankers.items()}
+        return {f"{name}.{k}": v for name, state in parts.items() for k, v in (state or {}).items()} or None
+
+    @override
+    def rank(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[int]]:
+        ranked = []
+        for name, ranker in self.rankers.items():
+            own = [Profile(p.history, _part(p.state, name)) for p in profiles]
+            ranked.append([ranking[: self.depth] for ranking in ranker.rank(requests, own)])
+        constant, k = self.config.constant, self.config.k
+        return [
+            best(reciprocal_ranks(rankings, len(p.history), constant), k)
+            for p, *rankings in zip(profiles, *ranked, strict=True)
+        ]
+
+
+def _ranker(name: str) -> type[Retrieval]:
+    """The retrieval method of a name.
+
+    Raises:
+        ConfigError: it is another kind of method, or one that must be trained or looks at the answer.
+    """
+    found: type[Any] = registry.find("method", name)
+    if not issubclass(found, Retrieval) or found.trained or found.oracle:
+        raise ConfigError(f"method 'rrf': {name!r} among its rankers is no plain ranker; take bm25, dense, recent, ...")
+    return found
+
+
+def _part(state: State | None, name: str) -> State | None:
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in (state or {}).items() if k.startswith(prefix)} or None
