@@ -87,7 +87,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     world, config = WORLDS[request.param]
     method = build(request.param, **config)
     train = [world(i) for i in range(64)]
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp(request.param) / "fit"  # scores are kept beside it
     return method, method.fit(train, [], TRAINING, folder), train, folder
 
 
@@ -149,9 +149,9 @@ def test_a_killed_fit_goes_on_without_scoring_again(fitted, tmp_path: Path) -> N
     method, _, train, _ = fitted
     killed, backbone = Counting(calls=1), Counting()
     with pytest.raises(KeyboardInterrupt):
-        build(method.name, killed, **WORLDS[method.name][1]).fit(train, [], TRAINING, tmp_path)
+        build(method.name, killed, **WORLDS[method.name][1]).fit(train, [], TRAINING, tmp_path / "fit")
     again = build(method.name, backbone, **WORLDS[method.name][1])
-    again.fit(train, [], TRAINING, tmp_path)
+    again.fit(train, [], TRAINING, tmp_path / "fit")
     assert killed.scored > 0
     assert killed.scored + backbone.scored == method.backbone.scored
     assert again.key == method.key

@@ -137,7 +137,7 @@ class Layered(Method):
         """The requests with the text method's messages."""
         if self.text is None:
             return list(requests)
-        inner = [Profile(p.history, _part(p.state)) for p in profiles]
+        inner = [Profile(p.history, part_of_state(p.state, _TEXT)) for p in profiles]
         prompts = self.text.personalize_many(requests, inner)
         return [dataclasses.replace(r, messages=p.messages) for r, p in zip(requests, prompts, strict=True)]
 
@@ -146,9 +146,7 @@ class Layered(Method):
         if self.text is None:
             return list(own)
         inner = self.text.prepare_many(histories)
-        joined = [
-            {**(a or {}), **{_TEXT + k: v for k, v in (b or {}).items()}} for a, b in zip(own, inner, strict=True)
-        ]
+        joined = [{**(a or {}), **(joined_states({_TEXT: b}) or {})} for a, b in zip(own, inner, strict=True)]
         return [state or None for state in joined]
 
     @property
@@ -189,9 +187,15 @@ def encodes_text(section: Mapping[str, Any]) -> bool:
     return cls.encodes(config)
 
 
-_TEXT = "text."
+def joined_states(parts: Mapping[str, State | None]) -> State | None:
+    """Several methods' states as one: the names of a part's arrays begin with its name and a dot."""
+    return {f"{name}.{k}": v for name, state in parts.items() for k, v in (state or {}).items()} or None
 
 
-def _part(state: State | None) -> State | None:
-    inner = {k.removeprefix(_TEXT): v for k, v in (state or {}).items() if k.startswith(_TEXT)}
-    return inner or None
+def part_of_state(state: State | None, name: str) -> State | None:
+    """One method's state out of several joined ones."""
+    prefix = f"{name}."
+    return {k.removeprefix(prefix): v for k, v in (state or {}).items() if k.startswith(prefix)} or None
+
+
+_TEXT = "text"

@@ -11,6 +11,7 @@ from typing_extensions import override
 from personaplug import registry
 from personaplug.backbones.base import Backbone
 from personaplug.errors import ConfigError
+from personaplug.methods.base import joined_states, part_of_state
 from personaplug.methods.retrieval import Retrieval, RetrievalConfig
 from personaplug.methods.retrieval.ranking import best, reciprocal_ranks
 from personaplug.tasks.base import TaskInfo
@@ -75,13 +76,13 @@ class Fusion(Retrieval):
     def prepare(self, history: History) -> State | None:
         """The rankers' states together; the names of a ranker's arrays begin with its own name."""
         parts = {name: ranker.prepare(history) for name, ranker in self.rankers.items()}
-        return {f"{name}.{k}": v for name, state in parts.items() for k, v in (state or {}).items()} or None
+        return joined_states(parts)
 
     @override
     def rank(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[int]]:
         ranked = []
         for name, ranker in self.rankers.items():
-            own = [Profile(p.history, _part(p.state, name)) for p in profiles]
+            own = [Profile(p.history, part_of_state(p.state, name)) for p in profiles]
             ranked.append([ranking[: self.depth] for ranking in ranker.rank(requests, own)])
         constant, k = self.config.constant, self.config.k
         return [
@@ -100,8 +101,3 @@ def _ranker(name: str) -> type[Retrieval]:
     if not issubclass(found, Retrieval) or found.trained or found.oracle:
         raise ConfigError(f"method 'rrf': {name!r} among its rankers is no plain ranker; take bm25, dense, recent, ...")
     return found
-
-
-def _part(state: State | None, name: str) -> State | None:
-    prefix = f"{name}."
-    return {k.removeprefix(prefix): v for k, v in (state or {}).items() if k.startswith(prefix)} or None

@@ -16,6 +16,7 @@ from typing_extensions import override
 from personaplug import registry
 from personaplug.backbones.base import Backbone
 from personaplug.errors import ConfigError
+from personaplug.methods.base import joined_states, part_of_state
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig
@@ -85,7 +86,7 @@ class Rspg(Distilled):
     def prepare(self, history: History) -> State | None:
         """The rankers' states together; the names of a ranker's arrays begin with its own name."""
         parts = {name: ranker.prepare(history) for name, ranker in self.rankers.items() if ranker}
-        return {f"{name}.{k}": v for name, state in parts.items() for k, v in (state or {}).items()} or None
+        return joined_states(parts)
 
     @override
     def alternatives(self, requests: Sequence[Request], histories: Sequence[History]) -> list[Alternatives]:
@@ -105,7 +106,7 @@ class Rspg(Distilled):
         """For each request, each ranker's best k."""
         found: list[list[list[int]]] = []
         for name, ranker in self.rankers.items():
-            own = [Profile(p.history, _part(p.state, name)) for p in profiles]
+            own = [Profile(p.history, part_of_state(p.state, name)) for p in profiles]
             found.append(ranker.rank(requests, own) if ranker else [[]] * len(own))
         return [[ranking[: self.config.k] for ranking in rankings] for rankings in zip(*found, strict=True)]
 
@@ -147,11 +148,6 @@ def _section(name: str, config: RspgConfig) -> dict[str, Any] | None:
     if issubclass(found.Config, RankingConfig):
         section["history_text"] = config.history_text
     return section
-
-
-def _part(state: State | None, name: str) -> State | None:
-    prefix = f"{name}."
-    return {k.removeprefix(prefix): v for k, v in (state or {}).items() if k.startswith(prefix)} or None
 
 
 class _Scorer(Student):
