@@ -26,6 +26,7 @@ LAYERS = (
     {"personalizer"},
     {"bench", "serve", "integrations"},
     {"cli"},
+    {"__main__"},
 )
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 HEAVY = {"torch", "transformers", "sentence_transformers", "sqlalchemy", "alembic", "pydantic", "matplotlib"}

@@ -22,12 +22,11 @@ from personaplug.cli.train import SetOption, read_experiment
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
-    from personaplug.bench.summary import Summary
 
 EPILOG = "Example: personaplug bench experiments/bench --methods all --limit 64 --report report.html"
 
 
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
     targets: Annotated[
         list[Path],
         typer.Argument(metavar="TARGET...", help="Configuration files, or folders of them.", show_default=False),
@@ -50,6 +49,9 @@ def bench(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a report of it all.", show_default=False)
     ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Experiments side by side, each a process with its share of the cores.")
+    ] = 1,
 ) -> None:
     """Measure every method of every experiment beside its controls, and say what is worth it.
 
@@ -64,20 +66,17 @@ def bench(
         check_installed()
     files = _files(targets)
     chosen = [m.strip() for m in methods.split(",") if m.strip()]
-    failures: list[str] = []
-    measured: list[Path] = []
-    for file in files:
-        experiment = _open(file, [*sets, *measuring_sets(limit, None)], out)
-        keep_if_sound(experiment, chosen)
-        first = experiment.run.training.seed
-        try:
-            pooled = measure_seeds(experiment, range(first, first + seeds), results, chosen, stop_at_failure=False)
-        finally:
-            experiment.close()
-        show_summary(pooled)
-        failures += _failures(file, pooled)
-        name, task = experiment.name, experiment.info.name
-        measured += [result_file(results, task, name, seed) for seed in range(first, first + seeds)]
+    all_sets = [*sets, *measuring_sets(limit, None)]
+    seen = [_open(file, all_sets, out) for file in files]
+    if jobs > 1 and len(files) > 1:
+        words = ["--methods", methods, "--seeds", seeds, "--results", results, "--out", out]
+        words += [word for s in all_sets for word in ("--set", s)]
+        _side_by_side(files, [str(w) for w in words], jobs)
+    else:
+        for experiment in seen:
+            _measure(experiment, seeds, results, chosen)
+    measured = [result_file(results, e.info.name, e.name, e.run.training.seed + n) for e in seen for n in range(seeds)]
+    failures = _failures(measured)
     if report:
         from personaplug.bench import board as boards
         from personaplug.bench.board_page import render_board
@@ -110,6 +109,44 @@ def _open(file: Path, sets: list[str], out: Path) -> Experiment:
     return read_experiment(file, sets, folder, "", Steps(), by_content=True)
 
 
-def _failures(file: Path, pooled: Summary) -> list[str]:
-    found = {f"{file}: {title}: {why}": None for r in pooled.results for title, why in r.failures.items()}
-    return list(found)
+def _measure(experiment: Experiment, seeds: int, results: Path, chosen: list[str]) -> None:
+    keep_if_sound(experiment, chosen)
+    first = experiment.run.training.seed
+    try:
+        pooled = measure_seeds(experiment, range(first, first + seeds), results, chosen, stop_at_failure=False)
+    finally:
+        experiment.close()
+    show_summary(pooled)
+
+
+def _side_by_side(files: list[Path], words: list[str], jobs: int) -> None:
+    """Run the command once for each file, `jobs` of them at a time.
+
+    Raises:
+        DataError: one of them could not measure anything; it has said why.
+    """
+    import os
+    import subprocess
+    import sys
+    from concurrent.futures import ThreadPoolExecutor
+
+    from personaplug.errors import DataError
+
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
+
+    def one(file: Path) -> int:
+        command = [sys.executable, "-m", "personaplug", "bench", str(file), *words]
+        return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603
+
+    with ThreadPoolExecutor(jobs) as pool:
+        codes = list(pool.map(one, files))
+    broken = [str(file) for file, code in zip(files, codes, strict=True) if code not in (0, 1)]
+    if broken:
+        raise DataError(f"nothing was measured of {', '.join(broken)}; the reason stands above")
+
+
+def _failures(measured: list[Path]) -> list[str]:
+    from personaplug.bench.results import load
+
+    found = [(load(path), path) for path in measured]
+    return [f"{path}: {title}: {why}" for result, path in found for title, why in result.failures.items()]
