@@ -33,5 +33,7 @@ def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "behaviors=2" in printed
 
 
-def test_the_results_table_is_what_the_results_say() -> None:
-    assert read_from(README) == markdown(board(gather([README.parent / "results"])))
+@pytest.mark.parametrize(("page", "results"), [("README.md", "results/chitchat"), ("results/README.md", "results")])
+def test_a_pages_table_is_what_the_results_say(page: str, results: str) -> None:
+    root = README.parent
+    assert read_from(root / page) == markdown(board(gather([root / results])))

@@ -174,3 +174,12 @@ def test_what_cannot_be_reported_is_told_with_its_file(make_result, tmp_path):
     twice.write_text("{")
     with pytest.raises(DataError, match=f"{twice}: no result"):
         gather([tmp_path])
+
+
+def test_the_metric_can_be_chosen_and_must_have_been_measured(make_result):
+    from personaplug.bench.board import board
+
+    [column] = board([[make_result(0)]], metric="rouge1").columns
+    assert (column.metric, column.lower) == ("rouge1", False)
+    with pytest.raises(DataError, match="was not measured in 'rouge2'"):
+        board([[make_result(0)]], metric="rouge2")

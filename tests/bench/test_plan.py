@@ -71,3 +71,14 @@ def test_controls_are_for_methods_that_know_users_and_curves_for_the_measured_on
     assert found["none"] == found["oracle"] == [""]
     assert found["recent"] == ["", "shuffled users"]  # without a history its prompt is the bare model's
     assert found["plug"] == ["", "shuffled users", "no history", "newest 0", "newest 2"]
+
+
+def test_what_draws_by_itself_draws_anew_for_each_seed():
+    import dataclasses
+
+    methods = {"random": {}, "fixed": {"name": "random", "seed": 7}, "recent": {}}
+    base = run(methods=methods)
+    seeded = dataclasses.replace(base, training=dataclasses.replace(base.training, seed=3))
+    found = {e.label: e.run.method for e in entries(seeded, [], prefix=True)}
+    assert (found["random"]["seed"], found["fixed"]["seed"]) == (3, 7)
+    assert "seed" not in found["recent"]

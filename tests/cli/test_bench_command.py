@@ -99,3 +99,29 @@ def test_an_empty_folder_is_told(run, tmp_path):
     (tmp_path / "empty").mkdir()
     done = run("bench", tmp_path / "empty")
     assert (done.exit_code, "no .toml file in this folder" in done.stderr) == (2, True)
+
+
+def test_an_experiment_that_another_process_measures_is_left_to_it(run, configs, tmp_path):
+    from filelock import FileLock
+
+    folder = tmp_path / "runs" / "bench" / "experiments" / "one"
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        done = run("bench", configs / "one.toml")
+    assert done.exit_code == 2
+    assert "another process is measuring this experiment" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.slow
+def test_experiments_side_by_side_leave_what_one_after_the_other_leave(run, configs, tmp_path):
+    run("bench", configs, "--limit", 6, "--results", "one-by-one")
+    done = run("bench", configs, "--limit", 6, "--jobs", 2, "--out", "other", "--report", "page.html")
+    assert done.exit_code == 0
+    for path in sorted((tmp_path / "one-by-one").rglob("*.json")):
+        other = tmp_path / "results" / path.relative_to(tmp_path / "one-by-one")
+        scores = [
+            [(r["method"], r["control"], r["scores"]) for r in json.loads(f.read_text())["rows"]] for f in (path, other)
+        ]
+        assert scores[0] == scores[1]
+    assert (tmp_path / "page.html").exists()

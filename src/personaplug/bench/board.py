@@ -224,16 +224,19 @@ def _check_alike(seeds: Sequence[tuple[Path, Result]]) -> None:
 # -- computing --------------------------------------------------------------------------------------------------------
 
 
-def board(experiments: Sequence[Sequence[Result]], baseline: str = BASELINE, reference: str = REFERENCE) -> Board:
+def board(
+    experiments: Sequence[Sequence[Result]], baseline: str = BASELINE, reference: str = REFERENCE, metric: str = ""
+) -> Board:
     """Compare every method of every experiment.
 
     Args:
         experiments: each its seeds, as `gather` finds them.
         baseline: label of the method that knows nothing.
         reference: label of the method that knows the task and no user.
+        metric: what tables and gains are in; by default each task's headline.
 
     Raises:
-        DataError: there are no experiments.
+        DataError: there are no experiments, or one of them was not measured in the metric.
         UnknownNameError: no experiment measured the baseline or the reference that was asked for.
     """
     if not experiments:
@@ -241,7 +244,7 @@ def board(experiments: Sequence[Sequence[Result]], baseline: str = BASELINE, ref
     over = {"baseline": baseline, "reference": reference, "shuffled": SHUFFLED}
     titles = Counter(seeds[0].task.name for seeds in experiments)
     columns = [
-        _column(seeds, name if titles[name := seeds[0].task.name] == 1 else f"{name} / {seeds[0].name}", over)
+        _column(seeds, name if titles[name := seeds[0].task.name] == 1 else f"{name} / {seeds[0].name}", over, metric)
         for seeds in experiments
     ]
     known = {m for column in columns for m in column.cells}
@@ -268,13 +271,16 @@ def _corrected(columns: Sequence[Column]) -> list[Column]:
     return [dataclasses.replace(c, cells=cells) for c, cells in zip(columns, changed, strict=True)]
 
 
-def _column(seeds: Sequence[Result], title: str, over: Mapping[str, str]) -> Column:
+def _column(seeds: Sequence[Result], title: str, over: Mapping[str, str], metric: str) -> Column:
     rows: dict[tuple[str, str], list[Row]] = {}
     for result in seeds:
         for row in result.rows:
             rows.setdefault((row.method, row.control), []).append(row)
     lines = {key: _line(found) for key, found in rows.items()}
-    metric = headline(seeds[0].task)
+    metric = metric or headline(seeds[0].task)
+    measured = {m for line in lines.values() for m in line.scores}
+    if lines and metric not in measured:
+        raise DataError(f"{title} was not measured in {metric!r}; {did_you_mean(metric, measured)}")
     failures = _failures(seeds)
     scores = [
         line.scores[metric][0] for (_, control), line in lines.items()

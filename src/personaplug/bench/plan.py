@@ -90,6 +90,9 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
     method = {"name": label, **own}
     if method["name"] == "task_prompt" and main_label(run) != "task_prompt":
         method = {**_task_prompt(run), **method}
+    cls = registry.find("method", method["name"])
+    if run.training.seed and "seed" in {f.name for f in dataclasses.fields(cls.Config)}:
+        method.setdefault("seed", run.training.seed)  # what draws by itself draws anew for each seed
     made = dataclasses.replace(run, method=method, methods={}, bench={})
     if encoder is not None:
         made = dataclasses.replace(made, encoder=encoder)

@@ -110,10 +110,19 @@ def _open(file: Path, sets: list[str], out: Path) -> Experiment:
 
 
 def _measure(experiment: Experiment, seeds: int, results: Path, chosen: list[str]) -> None:
+    from filelock import FileLock, Timeout
+
+    from personaplug.errors import DataError
+
     keep_if_sound(experiment, chosen)
     first = experiment.run.training.seed
     try:
-        pooled = measure_seeds(experiment, range(first, first + seeds), results, chosen, stop_at_failure=False)
+        with FileLock(experiment.out / ".lock", timeout=0):
+            pooled = measure_seeds(experiment, range(first, first + seeds), results, chosen, stop_at_failure=False)
+    except Timeout:
+        raise DataError(
+            f"{experiment.out}: another process is measuring this experiment; wait for it, or choose another --out"
+        ) from None
     finally:
         experiment.close()
     show_summary(pooled)

@@ -42,6 +42,9 @@ def report(
     ] = None,
     baseline: Annotated[str, typer.Option(metavar="METHOD", help="What knows nothing.")] = "none",
     reference: Annotated[str, typer.Option(metavar="METHOD", help="What knows the task and no user.")] = "task_prompt",
+    metric: Annotated[
+        str, typer.Option(help="What tables and gains are in, for example nll.", show_default="each task's headline")
+    ] = "",
 ) -> None:
     """Compare all methods on all tasks: scores, the gains that hold, costs, cold starts, examples.
 
@@ -54,7 +57,7 @@ def report(
 
     if into:
         table.read_from(into)  # fails now if the marks are missing, and not when half is written
-    board = boards.board(boards.gather(paths), baseline, reference)
+    board = boards.board(boards.gather(paths), baseline, reference, metric)
     written: list[tuple[Path, str]] = []
     page = out or (None if markdown or latex or into else _PAGE)
     if page:
