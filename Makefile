@@ -40,7 +40,7 @@ test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not model and not slow" -n auto --dist loadfile --cov --cov-report=
 	$(BIN)/personaplug models pull smollm2-135m minilm
 	$(BIN)/personaplug data pull chitchat
-	$(BIN)/python -m pytest -m "model or slow" --cov --cov-append --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "model or slow" -n auto --dist loadfile --cov --cov-append --cov-report=
 	$(BIN)/coverage report --include='$(KERNEL_FILES)' --fail-under=$(COVERAGE)
 
 demo: venv

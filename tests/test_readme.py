@@ -33,7 +33,9 @@ def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "behaviors=2" in printed
 
 
-@pytest.mark.parametrize(("page", "results"), [("README.md", "results/chitchat"), ("results/README.md", "results")])
-def test_a_pages_table_is_what_the_results_say(page: str, results: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "results", "metric"), [("README.md", "results/chitchat", ""), ("results/README.md", "results", "nll")]
+)
+def test_a_pages_table_is_what_the_results_say(page: str, results: str, metric: str) -> None:
     root = README.parent
-    assert read_from(root / page) == markdown(board(gather([root / results])))
+    assert read_from(root / page) == markdown(board(gather([root / results]), metric=metric))

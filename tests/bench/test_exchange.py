@@ -87,7 +87,9 @@ def test_what_is_measured_is_what_its_submission_scores(tmp_path):
     task = lamp(tmp_path / "LaMP_3", "LaMP_3", users=6)
     row = measure(recent(task), task.info, task.examples("test"))
     given = predict(recent(task), task.info, task.examples("test"))
-    write_submission(tmp_path / "p.json", task.info.name, dict(zip(row.ids, given, strict=True)))
+    write_submission(
+        tmp_path / "p.json", task.info.name, dict(zip([e.id for e in task.examples("test")], given, strict=True))
+    )
     [score] = score_submission(tmp_path / "p.json", tmp_path / "LaMP_3" / "test_outputs.json")
     assert score.metrics == pytest.approx({m: row.scores[m] for m in ("mae", "rmse")})
 

@@ -236,3 +236,10 @@ def test_costs_are_in_every_row(bench, kept):
     assert 0 < none.prompt_tokens < recent.prompt_tokens
     assert none.bytes_per_user == 0 < parrot.bytes_per_user
     assert all(0 <= r.personalize_seconds <= r.seconds for r in found.rows)
+
+
+def test_no_name_of_a_user_and_no_id_of_a_request_stands_in_a_result(bench, kept):
+    bench.evaluate(0, Measuring(), kept())
+    text = kept().read_text()
+    assert not [e.id for e in bench.examples("test") if f'"{e.id}"' in text]
+    assert not [e.history.user for e in bench.examples("test") if f'"{e.history.user}"' in text]

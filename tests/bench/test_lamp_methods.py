@@ -15,6 +15,7 @@ from personaplug import registry
 from personaplug.assembly import RunConfig, assemble, build_task, encodes
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.bench.exchange import predict
+from personaplug.bench.fingerprint import pseudonym
 from personaplug.bench.run import Measuring, measure
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
@@ -49,7 +50,7 @@ def run(name: str, folder: Path, backbone: CausalBackbone, checkpoints: Path) ->
     row = measure(method, info, examples, Measuring(generate=2))
     assert set(row.scores) == {"nll", *info.metrics}
     assert all(math.isfinite(score) for score in row.scores.values())
-    assert row.users == tuple(e.history.user for e in examples)
+    assert row.users == tuple(pseudonym(e.history.user) for e in examples)
     if not method.oracle:
         check_predictions(info, examples, row.answered, row.predictions, predict(method, info, examples, batch_size=2))
 

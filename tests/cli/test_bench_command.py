@@ -43,6 +43,7 @@ def rows(path):
     return [(r["method"], r["control"]) for r in json.loads(path.read_text())["rows"]]
 
 
+@pytest.mark.slow
 def test_a_folder_of_experiments_is_measured_and_a_report_written_and_again_is_free(run, configs, tmp_path):
     done = run("bench", configs, "--report", "page.html", "--limit", 12)
     assert done.exit_code == 0

@@ -82,6 +82,7 @@ def test_a_second_training_is_free_and_another_configuration_is_refused(config):
     assert "training.steps = 4, now it is 5" in told
 
 
+@pytest.mark.slow
 def test_eval_of_a_trained_folder_leaves_results_claims_and_a_report(config):
     run("train", config, "--out", "out")
     told = run("eval", "out", "--seeds", 3, "--generate", 3, "--report", "report.html")
@@ -114,6 +115,7 @@ def test_wrong_inputs_are_one_line_and_exit_code_2(tmp_path, config, monkeypatch
     assert "no such result" in run("report", "missing.json", code=2)
 
 
+@pytest.mark.slow
 def test_the_demo_goes_from_nothing_to_a_report_and_a_second_run_repeats_nothing(tmp_path, tiny_causal, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = {

@@ -13,6 +13,7 @@ import pytest
 from personaplug import models, registry
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.bench.fingerprint import pseudonym
 from personaplug.bench.run import Measuring, measure
 from personaplug.errors import ConfigError, DataError, MismatchError, UnknownNameError
 from personaplug.tasks.lamp import SPECS
@@ -77,7 +78,7 @@ def check_same_scores(lm, lamp: Path, names: list[str], backbone: dict, method: 
         ours = {k: v for k, v in row.scores.items() if k != "nll"}
         assert scores(results, NAMES[name]) == pytest.approx(ours, abs=1e-9), name
         samples = sorted(results["samples"][NAMES[name]], key=lambda s: s["doc_id"])
-        assert [s["doc"]["id"] for s in samples] == list(row.ids)
+        assert [pseudonym(s["doc"]["id"]) for s in samples] == list(row.ids)
     return results
 
 

@@ -93,7 +93,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_a_trained_retriever_ranks_what_helps_above_where_the_untrained_one_had_it(tmp_path: Path) -> None:
     untrained, trained = build("ropg", k=8), build("ropg", k=8)
-    trained.fit([named_otherwise(i) for i in range(64)], [], TRAINING, tmp_path)
+    trained.fit([named_otherwise(i) for i in range(64)], [], TRAINING, tmp_path / "fit")
     held_out = [named_otherwise(i) for i in range(100, 120)]
     assert all(place_of_the_answer(untrained, e) > 0 for e in held_out)
     assert all(place_of_the_answer(trained, e) == 0 for e in held_out)
@@ -107,7 +107,7 @@ def test_an_untrained_retriever_is_dense_retrieval() -> None:
 
 def test_a_selector_prefers_the_ranker_that_helps_and_beats_each_of_them(tmp_path: Path) -> None:
     method = build("rspg", rankers=("none", "recent", "dense"), k=1)
-    method.fit([newest_or_nearest(i) for i in range(64)], [], TRAINING, tmp_path)
+    method.fit([newest_or_nearest(i) for i in range(64)], [], TRAINING, tmp_path / "fit")
     held_out = [newest_or_nearest(i) for i in range(100, 120)]
     assert nats(method, held_out) == 0.0
     assert min(nats(build(name, k=1), held_out) for name in ("recent", "dense")) > 0.4
@@ -186,14 +186,14 @@ def test_users_with_nothing_to_choose_from_teach_nothing(name: str, tmp_path: Pa
     nobody = Example("1", Request.of("nobody", "hi"), History("nobody"), "hi")
     backbone = Counting()
     with pytest.raises(ConfigError, match="no training requests"):
-        build(name, backbone).fit([nobody], [], TRAINING, tmp_path)
+        build(name, backbone).fit([nobody], [], TRAINING, tmp_path / "fit")
     assert not backbone.scored
 
 
 def test_a_limit_of_requests_bounds_the_scoring(tmp_path: Path) -> None:
     backbone = Counting()
     method = build("ropg", backbone, candidates=3, draws=1, requests=4)
-    method.fit([named_otherwise(i) for i in range(64)], [], TrainingConfig(steps=1), tmp_path)
+    method.fit([named_otherwise(i) for i in range(64)], [], TrainingConfig(steps=1), tmp_path / "fit")
     assert backbone.scored == 4 * (3 + 1)
 
 

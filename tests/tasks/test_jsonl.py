@@ -276,6 +276,7 @@ def test_users_and_ids_with_slashes_never_share_an_example_id(tmp_path):
     assert len({e.id for e in task.examples("train")}) == 3
 
 
+@pytest.mark.slow
 def test_fifty_thousand_behaviours_are_split_in_seconds(tmp_path):
     path = write(tmp_path / "b.jsonl", rows(users=100, n=500))
     started = time.monotonic()

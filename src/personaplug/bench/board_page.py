@@ -165,7 +165,8 @@ _SECTIONS = (
     (
         "cost", "What it costs",
         "Up is better, right is dearer. The line joins the methods that nothing cheaper beats; larger dots store more "
-        "of a user. Times are relative to {baseline} in the same run, since machines differ.",
+        "of a user. Times are relative to {baseline} in the same run, since machines differ; a late persona is helped "
+        "by prompts that an earlier row ran, as it is by other users in a server.",
         {"tokens": "Quality against tokens", "time": "Quality against time"},
     ),
     (

@@ -28,7 +28,7 @@ from personaplug.assembly import (
 )
 from personaplug.bench import results
 from personaplug.bench.controls import check_control
-from personaplug.bench.fingerprint import content, fingerprint
+from personaplug.bench.fingerprint import content, fingerprint, pseudonym
 from personaplug.bench.plan import Entry, entries, main_label
 from personaplug.bench.results import Curve, Result, Shown
 from personaplug.bench.run import Measuring, Row, measure, spread
@@ -246,7 +246,7 @@ class Experiment:
         examples = self.examples(how.split, how.limit)
         planned = entries(self.seeded(seed), chosen, Needs.PREFIX in self.backbone.accepts)
         before = results.load(path) if path.exists() else None
-        ids = tuple(e.id for e in examples)
+        ids = tuple(pseudonym(e.id) for e in examples)
         old = [r for r in before.rows if r.ids == ids] if before else []
         self._rows.update({r.fingerprint: r for r in old if r.fingerprint})
         result = self._blank(seed, how, before if old else None)

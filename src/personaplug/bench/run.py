@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from personaplug import metrics
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
+from personaplug.bench.fingerprint import pseudonym
 from personaplug.errors import DataError
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import Example, History, Profile, Prompt, Scored, Split, State
@@ -33,8 +34,8 @@ class Row:
         method: its name.
         key: identity of the method's weights.
         control: "" for the users' own histories, else a control's name.
-        ids: of the examples.
-        users: who asked.
+        ids: pseudonyms of the examples.
+        users: pseudonyms of who asked.
         histories: number of behaviours that the users themselves had before each request.
         nll: nats a token of each user's real answer, without an end-of-turn token.
         tokens: of each real answer.
@@ -179,8 +180,8 @@ def measure(
         method=method.name,
         key=method.key,
         control=control,
-        ids=tuple(e.id for e in examples),
-        users=tuple(e.history.user for e in examples),
+        ids=tuple(pseudonym(e.id) for e in examples),
+        users=tuple(pseudonym(e.history.user) for e in examples),
         histories=tuple(len(e.history) for e in examples),
         nll=tuple(meter.nll),
         tokens=tuple(meter.tokens),

@@ -125,13 +125,15 @@ def result_file(folder: Path, task: str, name: str, seed: int) -> Path:
 
 def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Duel | None]:
     """What the first seed's persona looked at, and the same requests as two users."""
+    from personaplug.bench.experiment import read_measuring
     from personaplug.bench.showcase import duel, looks
     from personaplug.personalizer import Personalizer
 
     first = pooled.results[0]
     with experiment.watch("answering as two users", 0):
         method = experiment.fit(experiment.seeded(first.seed)).assembly.method
-        examples = [e for e in experiment.task.examples("test") if e.id in set(first.rows[0].ids)]
+        how = read_measuring(experiment.run)
+        examples = experiment.examples(how.split, how.limit)
         personalizer = Personalizer(method, experiment.store, experiment.info)
         return looks(method, examples, first), duel(personalizer, examples)
 
