@@ -15,7 +15,7 @@ from personaplug.bench.results import Result, Shown
 from personaplug.bench.run import NLL, Row, lower_is_better
 from personaplug.bench.summary import Line
 
-_WIDE = 5  # columns of a table that a printed page has room for
+_WIDE = 4  # columns of a table that a printed page has room for
 
 
 @dataclass(frozen=True, slots=True)
