@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from personaplug import metrics
 from personaplug.bench.results import write_text
+from personaplug.bench.run import likeliest, score_options
 from personaplug.errors import ConfigError, DataError
 from personaplug.tasks.base import TaskInfo
 from personaplug.tasks.lamp import read_outputs
@@ -87,11 +88,8 @@ def check_no_oracle(cls: type[Method], name: str) -> None:
 def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], prompts: Sequence[Prompt]) -> list[str]:
     if info.kind in ("text", "multilabel"):
         return [c.text.strip() for c in method.backbone.generate(prompts, info.sampling)]
-    options = [e.options or info.options for e in batch]
-    # The options of a request share one Prompt object: the backbone runs it once.
-    pairs = [(prompt, option) for prompt, own in zip(prompts, options, strict=True) for option in own]
-    scored = iter(method.backbone.score([p for p, _ in pairs], [o for _, o in pairs]))
-    return [max(own, key=lambda _: next(scored).logprob) for own in options]
+    scored = score_options(method.backbone, prompts, [e.options or info.options for e in batch])
+    return [likeliest(found) for found in scored]
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ class Experiment:
         found = self.task.examples(split)
         if not 0 < limit < len(found):
             return found
-        return [found[(2 * i + 1) * len(found) // (2 * limit)] for i in range(limit)]
+        return [found[i] for i in spread(len(found), limit)]
 
     # -- training -------------------------------------------------------------------------------------------------
 

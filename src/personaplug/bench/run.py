@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from personaplug import metrics
-from personaplug.backbones.base import TrainableBackbone
+from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.errors import DataError
@@ -200,6 +200,21 @@ def measure(
     )
 
 
+def score_options(
+    backbone: Backbone, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
+) -> list[dict[str, Scored]]:
+    """Option -> its score, for each prompt with its own options."""
+    # The options of a request share one Prompt object: the backbone runs it once.
+    pairs = [(prompt, option) for prompt, own in zip(prompts, options, strict=True) for option in own]
+    found = iter(backbone.score([prompt for prompt, _ in pairs], [option for _, option in pairs]))
+    return [{option: next(found) for option in own} for own in options]
+
+
+def likeliest(scored: Mapping[str, Scored]) -> str:
+    """The option with the highest sum of log-probabilities; of equal ones the first."""
+    return max(scored, key=lambda option: scored[option].logprob)
+
+
 class _Meter:
     """Collects the numbers of one row batch by batch."""
 
@@ -241,17 +256,13 @@ class _Meter:
         self, indices: Sequence[int], examples: Sequence[Example], prompts: Sequence[Prompt]
     ) -> dict[tuple[int, str], Scored]:
         """Score every option of every request and predict the likeliest."""
-        pairs = [(i, option) for i, e in enumerate(examples) for option in e.options or self.info.options]
-        # The options of a request share one Prompt object: the backbone runs it once.
-        found = self.method.backbone.score([prompts[i] for i, _ in pairs], [option for _, option in pairs])
-        scored = dict(zip(pairs, found, strict=True))
-        for i, (n, example) in enumerate(zip(indices, examples, strict=True)):
-            options = example.options or self.info.options
-            sums = [scored[i, option].logprob for option in options]
+        scored = score_options(self.method.backbone, prompts, [e.options or self.info.options for e in examples])
+        for n, found in zip(indices, scored, strict=True):
+            first, second, *_ = found.values()
             self.answered.append(n)
-            self.predictions.append(options[max(range(len(options)), key=sums.__getitem__)])
-            self.leads.append(sums[0] - sums[1])
-        return scored
+            self.predictions.append(likeliest(found))
+            self.leads.append(first.logprob - second.logprob)
+        return {(i, option): s for i, found in enumerate(scored) for option, s in found.items()}
 
     def _generate(self, chosen: Sequence[tuple[int, Prompt]]) -> None:
         if chosen:
