@@ -342,3 +342,8 @@ def test_a_real_folder_is_read_whole():
         assert examples
         assert all(e.target and e.request.query for e in examples)
         assert all(known[b.user, b.id] is b for e in examples for b in e.history)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; put LaMP's files there"):
+        registry.build("task", "lamp", {"path": tmp_path / "nowhere"})

@@ -52,7 +52,11 @@ class Lamp(Task):
     source: ClassVar[str] = "https://arxiv.org/abs/2304.11406"
 
     def __init__(self, config: LampConfig) -> None:
-        self._folder = Path(config.path)
+        self._folder = Path(config.path).expanduser()
+        if not self._folder.is_dir():
+            raise DataError(
+                f"{self._folder}: no such folder; put LaMP's files there, or name theirs: --set task.path=FOLDER"
+            )
         if config.max_history < 1:
             raise ConfigError(f"task 'lamp': max_history = {config.max_history}; expected 1 or more")
         if config.max_tokens < 0:
