@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import shutil
@@ -27,15 +26,15 @@ from personaplug.assembly import (
     encodes,
 )
 from personaplug.bench import results
-from personaplug.bench.controls import check_control
 from personaplug.bench.fingerprint import content, fingerprint, pseudonym
 from personaplug.bench.plan import Entry, entries, main_label
 from personaplug.bench.results import Curve, Result, Shown
-from personaplug.bench.run import Measuring, Row, measure, spread
+from personaplug.bench.run import Measuring, Row, measure
 from personaplug.bench.showcase import used_texts
 from personaplug.bench.states import StateCache
 from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, PersonaplugError
+from personaplug.spread import spread
 from personaplug.types import Example, Needs, Split
 from personaplug.vectors import VectorCache
 
@@ -127,9 +126,7 @@ class Experiment:
     def examples(self, split: Split, limit: int = 0) -> list[Example]:
         """The split's examples, at most `limit` of them, evenly spread."""
         found = self.task.examples(split)
-        if not 0 < limit < len(found):
-            return found
-        return [found[i] for i in spread(len(found), limit)]
+        return spread(found, limit) if limit > 0 else found
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -156,7 +153,7 @@ class Experiment:
         if run.training.seed != self.run.training.seed:
             label = f"{label}-seed{run.training.seed}"
         if self.by_content and method.trained:
-            label = f"{label}-{_digest(run, self.content('train'))}"
+            label = f"{label}-{_own(run, self.content('train'))}"
         folder, log = self.out / label, self.out / f"{label}.training.json"
         if method.name == "none" or (self.by_content and not method.trained):
             return Fitted(assembly, Curve(0, 0.0, ()), folder, reused=True)
@@ -173,7 +170,7 @@ class Experiment:
         train = self.examples("train") if method.trained else []
         dev = self.examples("dev") if method.trained and run.training.eval_every else []
         self.encode(assembly, [*train, *dev])
-        checkpoints = self.out / "checkpoints" / f"{label}-{_digest(run)}"
+        checkpoints = self.out / "checkpoints" / f"{label}-{_own(run)}"
         with self.watch(f"training {label}", 0):
             done = method.fit(train, dev, run.training, checkpoints)
         curve = Curve(done.steps, done.seconds, done.curve, done.dev_curve) if done else Curve(0, 0.0, ())
@@ -292,25 +289,20 @@ class Experiment:
             device=results.device_name(getattr(self.backbone, "device", "cpu")),
             versions=results.versions(), commit=results.commit(), date=_now(),
         )  # fmt: skip
-        shown = self._shown(how)
-        if before is None:
-            return dataclasses.replace(fresh, shown=shown)
-        fresh = dataclasses.replace(fresh, commit=before.commit, date=before.date, versions=before.versions)
-        return dataclasses.replace(
-            fresh, shown=shown, curves=before.curves, seconds=before.seconds, device=before.device
-        )
+        if before is not None:
+            fresh = dataclasses.replace(
+                fresh, commit=before.commit, date=before.date, versions=before.versions, device=before.device,
+                curves=before.curves, seconds=before.seconds,
+            )  # fmt: skip
+        return dataclasses.replace(fresh, shown=self._shown(how))
 
     def _shown(self, how: Measuring) -> tuple[Shown, ...]:
         examples = self.examples(how.split, how.limit)
-        text = self.info.kind in ("text", "multilabel")
-        pool = spread(len(examples), how.generate) if text and how.generate else list(range(len(examples)))
-        return (
-            tuple(
-                Shown(pool[i], examples[pool[i]].request.messages[-1].content, examples[pool[i]].target)
-                for i in spread(len(pool), how.examples)
-            )
-            if how.examples
-            else ()
+        pool: Sequence[int] = range(len(examples))
+        if self.info.kind in ("text", "multilabel") and how.generate:
+            pool = spread(pool, how.generate)  # those that are answered
+        return tuple(
+            Shown(i, examples[i].request.messages[-1].content, examples[i].target) for i in spread(pool, how.examples)
         )
 
     def _rows_of(
@@ -373,22 +365,9 @@ def read_run(mapping: Mapping[str, Any], where: str) -> RunConfig:
     return run
 
 
-def _digest(run: RunConfig, data: str = "") -> str:
-    """8 hex digits of everything but the store: a training that was killed is continued only by its own run."""
-    plain = {k: v for k, v in to_mapping(run).items() if k not in ("store", "methods", "bench")}
-    return hashlib.blake2b((json.dumps(plain, sort_keys=True) + data).encode(), digest_size=4).hexdigest()
-
-
-def read_measuring(run: RunConfig) -> Measuring:
-    """What the run's [bench] section says.
-
-    Raises:
-        ConfigError: a key is unknown or its value is of the wrong type.
-    """
-    how = from_mapping(Measuring, run.bench, where="bench")
-    for control in how.controls:
-        check_control(control)
-    return how
+def _own(run: RunConfig, data: str = "") -> str:
+    """8 hex digits of a training's run: one that was killed is continued only by its own."""
+    return fingerprint(to_mapping(run), trained=data or "here")[:8]
 
 
 def _with_old(result: Result, old: Sequence[Row]) -> Result:

@@ -9,7 +9,7 @@ from typing import Any
 
 from personaplug import registry
 from personaplug.assembly import RunConfig, encodes, split_section
-from personaplug.bench.controls import NEWEST
+from personaplug.bench.controls import NEWEST, check_control
 from personaplug.bench.run import Measuring
 from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, did_you_mean
@@ -42,6 +42,18 @@ class Entry:
         if self.label in (how.curves or (main,)):
             found += [f"{NEWEST}{n}" for n in how.newest]
         return ["", *found]
+
+
+def read_measuring(run: RunConfig) -> Measuring:
+    """What the run's [bench] section says.
+
+    Raises:
+        ConfigError: a key is unknown or its value is of the wrong type.
+    """
+    how = from_mapping(Measuring, run.bench, where="bench")
+    for control in how.controls:
+        check_control(control)
+    return how
 
 
 def main_label(run: RunConfig) -> str:

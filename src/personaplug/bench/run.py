@@ -13,6 +13,7 @@ from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.errors import DataError
+from personaplug.spread import spread
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import Example, History, Profile, Prompt, Scored, Split, State
 
@@ -168,7 +169,7 @@ def measure(
             "measured on it; measure on the dev split (bench.split = dev), or write answers with: personaplug predict"
         )
     start = time.perf_counter()
-    chosen = spread(len(examples), how.generate) if _generates(info) else []
+    chosen = spread(range(len(examples)), how.generate) if _generates(info) else []
     meter = _Meter(method, info, set(chosen), states)
     changed = apply_control(examples, control, seed)
     for at in range(0, len(examples), how.batch_size):
@@ -316,9 +317,3 @@ class _Meter:
 
 def _generates(info: TaskInfo) -> bool:
     return info.kind in ("text", "multilabel")
-
-
-def spread(n: int, count: int) -> list[int]:
-    """`count` indices of n (all, if there are fewer), evenly spread, so that many users are among them."""
-    count = min(n, count)
-    return [(2 * i + 1) * n // (2 * count) for i in range(count)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from personaplug.bench.results import Result
 from personaplug.bench.summary import main_row
+from personaplug.spread import spread
 from personaplug.types import Example, Profile, Request
 from personaplug.vectors import behavior_text
 
@@ -172,8 +173,7 @@ def short_requests(examples: Sequence[Example], count: int) -> list[str]:
     short = [t for t in texts if 12 <= len(t) <= _SHORT]
     questions = [t for t in short if t.endswith("?")]
     pool = next(p for p in (questions, short, list(texts)) if len(p) >= min(count, len(texts)))
-    count = min(count, len(pool))
-    return [pool[(2 * i + 1) * len(pool) // (2 * count)] for i in range(count)]
+    return spread(pool, count)
 
 
 def _person(personalizer: Personalizer, user: str, samples: int) -> Person:

@@ -83,8 +83,7 @@ def _evaluate(target: Path, sets: list[str], seeds: int, results: Path, report: 
 
 def keep_if_sound(experiment: Experiment, chosen: Sequence[str] = ()) -> None:
     """Write the run into its folder, but not before everything in it can be read: data, methods, what to measure."""
-    from personaplug.bench.experiment import read_measuring
-    from personaplug.bench.plan import entries
+    from personaplug.bench.plan import entries, read_measuring
 
     entries(experiment.run, chosen, prefix=True)
     experiment.examples(read_measuring(experiment.run).split)
@@ -101,7 +100,7 @@ def measure_seeds(
     experiment: Experiment, seeds: range, folder: Path, chosen: Sequence[str] = (), *, stop_at_failure: bool = True
 ) -> Summary:
     """Measure every seed, keep its result, and record the claims about all of them if there are enough for any."""
-    from personaplug.bench.experiment import read_measuring
+    from personaplug.bench.plan import read_measuring
     from personaplug.bench.summary import record_claims, summarize
 
     how = read_measuring(experiment.run)
@@ -125,7 +124,7 @@ def result_file(folder: Path, task: str, name: str, seed: int) -> Path:
 
 def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Duel | None]:
     """What the first seed's persona looked at, and the same requests as two users."""
-    from personaplug.bench.experiment import read_measuring
+    from personaplug.bench.plan import read_measuring
     from personaplug.bench.showcase import duel, looks
     from personaplug.personalizer import Personalizer
 

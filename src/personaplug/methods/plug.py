@@ -6,7 +6,6 @@ Shapes: b: batch, n: behaviours (padded), e: encoder width, m: projector width, 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -87,11 +86,8 @@ class PlugMethod(Layered):
     def key(self) -> str:
         """Name, weights and encoder: states that another plug prepared are never used."""
         if not self._key:
-            digest = hashlib.blake2b(digest_size=8)
-            for name, tensor in sorted(self.tensors().items()):
-                digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
             encoder = self.vectors.encoder.key if self.vectors else "-"
-            self._key = f"{self.name}:{digest.hexdigest()}:{encoder}:{self.template}{self.text_key}"
+            self._key = f"{self.name}:{self.weights_digest()}:{encoder}:{self.template}{self.text_key}"
         return self._key
 
     # -- once, over many users ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from personaplug import registry
 from personaplug.backbones.base import Backbone
 from personaplug.errors import ConfigError
 from personaplug.methods.base import joined_states, part_of_state
-from personaplug.methods.retrieval import Retrieval, RetrievalConfig
+from personaplug.methods.retrieval import Retrieval, RetrievalConfig, plain_ranker
 from personaplug.methods.retrieval.ranking import best, reciprocal_ranks
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import History, Profile, Request, State
@@ -54,7 +54,7 @@ class Fusion(Retrieval):
         deep = {"k": self.depth}  # `rank` may return just the best k
         self.rankers: dict[str, Retrieval] = {}
         for name in config.rankers:
-            _ranker(name)
+            plain_ranker(name, self.name)
             self.rankers[name] = registry.build("method", name, deep, backbone=backbone, vectors=vectors, task=task)
 
     @property
@@ -70,7 +70,7 @@ class Fusion(Retrieval):
     @classmethod
     @override
     def encodes(cls, config: FusionConfig) -> bool:
-        return any(r.encodes(r.Config()) for r in map(_ranker, config.rankers))
+        return any(r.encodes(r.Config()) for r in (plain_ranker(name, "rrf") for name in config.rankers))
 
     @override
     def prepare(self, history: History) -> State | None:
@@ -89,15 +89,3 @@ class Fusion(Retrieval):
             best(reciprocal_ranks(rankings, len(p.history), constant), k)
             for p, *rankings in zip(profiles, *ranked, strict=True)
         ]
-
-
-def _ranker(name: str) -> type[Retrieval]:
-    """The retrieval method of a name.
-
-    Raises:
-        ConfigError: it is another kind of method, or one that must be trained or looks at the answer.
-    """
-    found: type[Any] = registry.find("method", name)
-    if not issubclass(found, Retrieval) or found.trained or found.oracle:
-        raise ConfigError(f"method 'rrf': {name!r} among its rankers is no plain ranker; take bm25, dense, recent, ...")
-    return found

@@ -17,7 +17,7 @@ from personaplug import registry
 from personaplug.backbones.base import Backbone
 from personaplug.errors import ConfigError
 from personaplug.methods.base import joined_states, part_of_state
-from personaplug.methods.retrieval import Retrieval
+from personaplug.methods.retrieval import Retrieval, plain_ranker
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig
 from personaplug.tasks.base import TaskInfo
@@ -141,9 +141,7 @@ def _section(name: str, config: RspgConfig) -> dict[str, Any] | None:
     """
     if name == _NONE:
         return None
-    found: type[Any] = registry.find("method", name)
-    if not issubclass(found, Retrieval) or found.trained or found.oracle:
-        raise ConfigError(f"method 'rspg': {name!r} among its rankers is no plain ranker; take none, bm25, recent, ...")
+    found = plain_ranker(name, "rspg")
     section: dict[str, Any] = {"k": config.k}
     if issubclass(found.Config, RankingConfig):
         section["history_text"] = config.history_text

@@ -16,6 +16,7 @@ from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, DataError, did_you_mean
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics import METRICS, labels
+from personaplug.spread import spread
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 from personaplug.types import Behavior, Example, History, Sampling, Split
 
@@ -347,8 +348,7 @@ def _limited(candidates: list[_Candidate], config: JsonlConfig) -> Iterator[_Can
         if not 0 < limit < len(part):
             yield from part
         elif split == "train":
-            # The middle of each of `limit` equal stretches.
-            yield from (part[(2 * i + 1) * len(part) // (2 * limit)] for i in range(limit))
+            yield from spread(part, limit)
         else:
             yield from part[-limit:]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from personaplug import registry
 from personaplug.errors import ConfigError
 from personaplug.methods.base import Method
 from personaplug.tasks.base import Wording
@@ -81,3 +82,17 @@ class Retrieval(Method):
 def chosen_wording(wording: Wording, item: str) -> Wording:
     """The task's wording, or one with another way of writing an item."""
     return replace(wording, item="" if item == "turns" else item) if item else wording
+
+
+def plain_ranker(name: str, what: str) -> type[Retrieval]:
+    """The retrieval method of a name that stands among the rankers of another method, `what`.
+
+    Raises:
+        ConfigError: it is another kind of method, or one that must be trained or looks at the answer.
+    """
+    found: type[Any] = registry.find("method", name)
+    if not issubclass(found, Retrieval) or found.trained or found.oracle:
+        raise ConfigError(
+            f"method {what!r}: {name!r} among its rankers is no plain ranker; take bm25, dense, recent, ..."
+        )
+    return found

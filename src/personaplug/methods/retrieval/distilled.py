@@ -8,7 +8,6 @@ Shapes: b: batch, c: alternatives (padded), e: the encoder's width, f: width of 
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from personaplug.errors import ConfigError, MismatchError
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.score_cache import ScoreCache
+from personaplug.spread import spread
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Draw, Training, TrainingConfig, TrainingResult
 from personaplug.types import Behavior, Example, History, Request
@@ -138,10 +138,7 @@ class Distilled(Retrieval):
     def key(self) -> str:
         """Name, weights and encoder."""
         if not self._key:
-            digest = hashlib.blake2b(digest_size=8)
-            for name, tensor in sorted(self.tensors().items()):
-                digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-            self._key = f"{self.name}:{digest.hexdigest()}:{self.cache.encoder.key}:{self.template}"
+            self._key = f"{self.name}:{self.weights_digest()}:{self.cache.encoder.key}:{self.template}"
         return self._key
 
     # -- once, over many users ------------------------------------------------------------------------------------
@@ -156,8 +153,9 @@ class Distilled(Retrieval):
             ConfigError: no training request has two alternatives to tell apart.
         """
         self._build(training.seed)
-        lessons = self._lessons(_spread(train, self.config.requests), folder)
-        held_out = self._lessons(_spread(dev, self.config.requests), folder)
+        most = self.config.requests
+        lessons = self._lessons(spread(train, most) if most else train, folder)
+        held_out = self._lessons(spread(dev, most) if most else dev, folder)
         if lessons:
             self.student.look(torch.cat([lesson.vectors for lesson in lessons]).to(self.device))
         distilling = _Distilling(self.student, [*lessons, *held_out])
@@ -252,13 +250,6 @@ class _Distilling(nn.Module):
         # A finite floor, not -inf: 0 times infinity is not a number.
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
         return F.kl_div(torch.log_softmax(logits, -1), target, reduction="none").sum(-1)
-
-
-def _spread(examples: Sequence[Example], limit: int) -> Sequence[Example]:
-    """At most `limit` of the examples, evenly spread; 0 is all."""
-    if not 0 < limit < len(examples):
-        return examples
-    return [examples[(2 * i + 1) * len(examples) // (2 * limit)] for i in range(limit)]
 
 
 @contextmanager
