@@ -17,9 +17,9 @@ ROOT = Path(personaplug.__file__).parent
 
 # Lowest first: a module imports from its own layer or from lower ones.
 LAYERS = (
-    {"types", "errors"},
+    {"types", "errors", "spread"},
     {"config", "registry", "metrics", "plug", "batching", "decoding", "devices", "prompt_cache", "jsonl_reader"}
-    | {"spread"},
+   ,
     {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache"},
     {"methods"},
