@@ -18,8 +18,7 @@ ROOT = Path(personaplug.__file__).parent
 # Lowest first: a module imports from its own layer or from lower ones.
 LAYERS = (
     {"types", "errors", "spread"},
-    {"config", "registry", "metrics", "plug", "batching", "decoding", "devices", "prompt_cache", "jsonl_reader"}
-   ,
+    {"config", "registry", "metrics", "plug", "batching", "decoding", "devices", "prompt_cache", "jsonl_reader"},
     {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache"},
     {"methods"},
