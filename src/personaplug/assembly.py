@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,18 @@ def build_backbone(section: Mapping[str, Any]) -> Backbone:
 
 
 def build_encoder(section: Mapping[str, Any], backbone: Backbone) -> Encoder:
-    """The encoder of an `[encoder]` section; a `hidden` one of the backbone's own model shares its weights."""
+    """The encoder of an `[encoder]` section; a `hidden` one of the backbone's own model shares its weights.
+
+    So does a `hidden` part of a `joined` one: parts are built here too.
+    """
     name, config = split_section(section, "encoder")
-    if name != "hidden" or not isinstance(backbone, InProcessBackbone):
-        return registry.build("encoder", name, config)
-    config.setdefault("model", backbone.config.model)
-    return registry.build("encoder", name, config, backbone=backbone)
+    shared: dict[str, Any] = {}
+    if name == "hidden" and isinstance(backbone, InProcessBackbone):
+        config.setdefault("model", backbone.config.model)
+        shared["backbone"] = backbone
+    elif name == "joined":
+        shared["build"] = partial(build_encoder, backbone=backbone)
+    return registry.build("encoder", name, config, **shared)
 
 
 def build_method(

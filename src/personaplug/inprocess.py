@@ -105,7 +105,8 @@ class InProcessBackbone(TrainableBackbone):
 
     def left_length(self, prompt: Prompt) -> int:
         """Tokens of a prompt, its prefix included."""
-        return len(self.prompt_ids(prompt.messages)) + (0 if prompt.prefix is None else len(prompt.prefix))
+        soft = 0 if prompt.prefix is None else len(prompt.prefix)
+        return len(self.prompt_ids(prompt.messages)) + (2 * soft if prompt.position == "both" else soft)
 
     @override
     def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:
@@ -114,6 +115,10 @@ class InProcessBackbone(TrainableBackbone):
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The model's own embeddings [n, d] of token ids."""
         return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
+
+    @override
+    def words(self, text: str) -> Tensor:
+        return self.embed(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def soft(self, prompt: Prompt) -> Tensor:
         """The prompt's soft tokens [k, d] as the model reads them.

@@ -1,15 +1,16 @@
 """The plug: from a user's history vectors and a request's vector to soft tokens for a frozen language model.
 
-    history h_1..h_n ── encoder ─► vectors [n, e] ── W1, GELU ─► values [n, m] ─┐
-                                        │ (keys)                                │
-    request x ───────── encoder ─► query [e] ─── softmax over keys ─► w [n] ────┴─► Σ w·values ── W2 ─► persona [k, d]
-    instruction (learned, shared by all users) [i, e] ── its own W1, GELU, W2 ──────────────────► instruction [i, d]
-                                                                      the prefix is [instruction ; persona] [i + k, d]
+    behaviour i ── encoder ─► its views [v·e] ── W1, GELU ─► value [n, m] ──────────┐
+                                │ the first view: key [n, e]                        │
+    request x ──── encoder ─► query [e] ── p poolings ─► w [p, n] (softmax) ──► Σ w·value [p·m] ── W2 ─► persona [k, d]
+    instruction (learned, shared by all users) ── its own MLP ────────────────────────────────────► instruction [i, d]
+                                                                        the prefix is [instruction ; persona] [i + k, d]
 
-This file knows torch and nothing of the rest of the package: it can be read, tested and lifted out alone.
+This file and pooling.py know torch and nothing of the rest of the package: they can be read and lifted out alone.
 
-Shapes: b: batch, n: behaviours (padded), e: encoder width, m: projector width, k: persona tokens, i: instruction
-tokens, d: the language model's width. Source: Persona-Plug, arXiv 2409.11901, section 3, equations 3 to 5.
+Shapes: b: batch, n: behaviours (padded), v: views of a behaviour, e: encoder width, m: projector width, p: poolings,
+c: peers, k: persona tokens, i: instruction tokens, d: the language model's width. Source: Persona-Plug, arXiv
+2409.11901, section 3, equations 3 to 5; what differs from it is said at each choice.
 """
 
 from __future__ import annotations
@@ -22,48 +23,69 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from personaplug.pooling import POOLINGS, Pooling
+
 
 @dataclass(frozen=True, slots=True)
 class PlugConfig:
-    """Every choice of a plug; the defaults are ours, `pplug` is the paper.
+    """Every choice of a plug; the defaults are ours, `pplug` is the paper. What each is worth: docs/ablation.md.
 
     Attributes:
         persona_tokens: k, soft tokens that carry the user; 0 leaves only the instruction (the task prompt control).
         instruction_tokens: i, soft tokens shared by all users.
-        position: `first` (before the whole prompt, as in the paper) or `last` (right before the answer).
-        pooling: `softmax` (weights from query and keys, eq. 3) or `mean` (all behaviours alike; needs no query).
-        temperature: divides the softmax's logits; the paper has 1.
+        position: `first` (before the whole prompt, as in the paper), `second` (after its first token), `last` (right
+            before the answer) or `both` ends.
+        pooling: names in `pooling.POOLINGS`, joined by +: `mean+nearest` is a static and a query-aware side by side.
+        nobody: the average user takes part in every pooling, with a learned weight.
+        temperature: divides the logits of the pooling `softmax`; the paper has 1.
         unit_length: scale each key and query to length 1.
         standardize: subtract the mean and divide by the standard deviation of the training histories' vectors,
             per coordinate (then by sqrt(e), so that lengths are about 1). Cold start is then the average user.
+        peers: prototypes of behaviours; what a user did counts as its difference to what is usual near its prototypes
+            (arXiv 2507.20849's differences, against a codebook instead of other users); 0 is off.
         projector_width: m; 0 means d.
-        scale: length that a unit output is brought to; 0 means the backbone's mean token-embedding norm.
-        history_text: template of what the encoder sees of a behaviour; empty means the task's own.
+        scale: length of a natural token; 0 means the backbone's mean token-embedding norm.
+        unit_tokens: every persona token has that length times a learned gain; else the projector's output is scaled.
+        start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction, from
+            which the projector's output then leads away (arXiv 2104.08691 section 3.2 initializes from words too).
+        history_text: template, or templates, of what the encoder sees of a behaviour, each view encoded alone; queries
+            are compared with the first. Empty means the task's own.
         query_prefix: put before the request's query before encoding (BGE-style encoders want one).
-        train_query_encoder: train a copy of the encoder for queries (history vectors stay frozen).
+        query_encoder: of queries alone: `frozen`, or a copy of the encoder that is trained in `full` or by `lora`.
+        objective: what is learnt, names in `objectives.OBJECTIVES` joined by +.
         history_dropout: while training, up to this share of a history is left out, drawn afresh at each use.
         max_history: at most this many behaviours, the newest (while training: a random subset).
         text: section of a text method whose messages the persona joins, as {name = "bm25", k = 1}; empty is none.
+        gate: add that text only where a learned gate expects it to help.
+        teacher: section of a text method: what the frozen model would say with its messages is learnt too.
     """
 
     persona_tokens: int = 4
     instruction_tokens: int = 1
-    position: Literal["first", "last"] = "last"
-    pooling: Literal["softmax", "mean"] = "softmax"
+    position: Literal["first", "second", "last", "both"] = "last"
+    pooling: str = "mean+nearest"
+    nobody: bool = False
     temperature: float = 1.0
     unit_length: bool = False
     standardize: bool = True
+    peers: int = 0
     projector_width: int = 0
     scale: float = 0.0
-    history_text: str = ""
+    unit_tokens: bool = False
+    start: Literal["random", "words"] = "words"
+    history_text: str | tuple[str, ...] = ("{input}", "{output}")
     query_prefix: str = ""
-    train_query_encoder: bool = False
+    query_encoder: Literal["frozen", "lora", "full"] = "frozen"
+    objective: str = "nll"
     history_dropout: float = 0.5
     max_history: int = 512
     text: Mapping[str, Any] = field(default_factory=dict)
+    gate: bool = False
+    teacher: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, low in (("persona_tokens", 0), ("instruction_tokens", 0), ("max_history", 1), ("scale", 0)):
+        lowest = {"persona_tokens": 0, "instruction_tokens": 0, "max_history": 1, "scale": 0, "peers": 0}
+        for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
         if self.persona_tokens + self.instruction_tokens == 0:
@@ -72,17 +94,34 @@ class PlugConfig:
             raise ValueError(f"history_dropout is {self.history_dropout}, expected a share in [0, 1)")
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}, expected a positive number")
+        if wrong := [p for p in self.poolings if p not in POOLINGS]:
+            raise ValueError(f"pooling {wrong[0]!r} is unknown, expected names joined by + of: {', '.join(POOLINGS)}")
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        """The names in `pooling`."""
+        return tuple(self.pooling.split("+"))
+
+    @property
+    def views(self) -> int:
+        """How many vectors a behaviour has, v."""
+        return 1 if isinstance(self.history_text, str) else max(len(self.history_text), 1)
+
+    @property
+    def wants_query(self) -> bool:
+        """Whether a persona depends on the request."""
+        return self.persona_tokens > 0 and any(POOLINGS[p].wants_query for p in self.poolings)
 
 
 class Pooled(NamedTuple):
-    """The prefix [b, i + k, d] and each behaviour's weight [b, n] (rows add up to 1, or to 0 for an empty history)."""
+    """The prefix [b, i + k, d] and each behaviour's weight in each pooling [b, p, n] (each adds up to at most 1)."""
 
     prefix: Tensor
     weights: Tensor
 
 
 class Plug(nn.Module):
-    """The trained part: a projector and an instruction; about 1 M parameters in front of a 135 M model.
+    """The trained part: poolings, a projector and an instruction; about 2 M parameters in front of a 135 M model.
 
     Args:
         config: the choices.
@@ -94,6 +133,9 @@ class Plug(nn.Module):
     center: Tensor
     spread: Tensor
     instruction_norm: Tensor
+    start: Tensor
+    peer_keys: Tensor
+    peer_views: Tensor
 
     def __init__(self, config: PlugConfig, encoder_width: int, model_width: int, token_norm: float) -> None:
         super().__init__()
@@ -101,72 +143,160 @@ class Plug(nn.Module):
         self.encoder_width = encoder_width
         self.model_width = model_width
         self.scale = config.scale or token_norm
-        width = config.projector_width or model_width
-        self.inner = nn.Linear(encoder_width, width)
-        self.outer = nn.Linear(width, max(config.persona_tokens, 1) * model_width)
+        width, wide = config.projector_width or model_width, encoder_width * config.views
+        tracks = [POOLINGS[p](encoder_width, config.temperature) for p in config.poolings]
+        self.tracks: list[Pooling] = tracks if config.persona_tokens else []
+        self.poolings = nn.ModuleList(self.tracks)
+        self.nobody = nn.Parameter(torch.zeros(len(self.tracks))) if config.nobody else None
+        self.inner = nn.Linear(wide, width)
+        self.outer = nn.Linear(max(len(self.tracks), 1) * width, max(config.persona_tokens, 1) * model_width)
+        self.gain = nn.Parameter(torch.ones(config.persona_tokens, 1)) if config.unit_tokens else None
         self.instruction = nn.Parameter(torch.rand(config.instruction_tokens, encoder_width))
         self.instruction_mlp = nn.Sequential(
             nn.Linear(encoder_width, model_width), nn.GELU(), nn.Linear(model_width, model_width)
         )
-        self.register_buffer("center", torch.zeros(encoder_width))
-        self.register_buffer("spread", torch.ones(encoder_width))
+        self.register_buffer("start", torch.zeros(config.instruction_tokens + config.persona_tokens, model_width))
+        self.register_buffer("center", torch.zeros(wide))
+        self.register_buffer("spread", torch.ones(wide))
+        self.register_buffer("peer_keys", torch.zeros(config.peers, encoder_width))
+        self.register_buffer("peer_views", torch.zeros(config.peers, wide))
         # The paper's code divides by 7.0, which is this norm for its encoder: the instruction starts at token length.
         with torch.no_grad():
             norm = self.instruction_mlp(self.instruction).norm(dim=-1).mean() if config.instruction_tokens else 1.0
         self.register_buffer("instruction_norm", torch.as_tensor(norm, dtype=torch.float32))
 
+    # -- what training histories say, before any training ---------------------------------------------------------
+
+    @torch.no_grad()
+    def start_from(self, words: Tensor) -> None:
+        """Begin at the embeddings of words [w, d], repeated as needed: before training, the prefix is those words."""
+        count = len(self.start)
+        self.start.copy_(words.repeat(-(-count // len(words)), 1)[-count:])
+        if self.gain is None:
+            self.outer.weight.zero_()
+            self.outer.bias.zero_()
+        else:  # a length of 0 has no direction, and so no gradient
+            self.gain.zero_()
+        for parameter in self.instruction_mlp[2].parameters():
+            parameter.zero_()
+
     def set_statistics(self, vectors: Tensor) -> None:
-        """Take the mean and standard deviation of vectors [N, e] for `standardize`."""
+        """Take the mean and standard deviation of vectors [N, v·e] for `standardize`."""
         self.center.copy_(vectors.mean(0))
-        self.spread.copy_(vectors.std(0, correction=0).clamp(min=1e-4))
+        spread = vectors.std(0, correction=0)
+        # A coordinate that never varied says nothing: where it does later, it must not drown all others.
+        self.spread.copy_(torch.where(spread < 1e-4, 1.0, spread))
 
-    def keys(self, vectors: Tensor) -> Tensor:
-        """Raw encoder vectors [..., e] as the plug compares and projects them."""
+    @torch.no_grad()
+    def set_peers(self, vectors: Tensor, seed: int = 0) -> None:
+        """Take `peers` prototypes of vectors [N, v·e]: k-means over their keys, and what people do near each."""
+        from sklearn.cluster import KMeans
+
+        views = self._standard(vectors)
+        keys = views[:, : self.encoder_width]
+        count = min(self.config.peers, len(keys.unique(dim=0)))
+        found = KMeans(count, n_init=1, random_state=seed).fit(keys.cpu().numpy())
+        label = torch.as_tensor(found.labels_, dtype=torch.long, device=keys.device)
+        taken = label.unique()  # near doubles may leave a cluster empty
+        for at in range(self.config.peers):
+            mine = views[label == taken[at % len(taken)]]
+            self.peer_views[at] = mine.mean(0)
+            self.peer_keys[at] = mine[:, : self.encoder_width].mean(0)
+
+    # -- per user -------------------------------------------------------------------------------------------------
+
+    def _standard(self, vectors: Tensor) -> Tensor:
         if self.config.standardize:
-            vectors = (vectors - self.center) / (self.spread * self.encoder_width**0.5)
-        return F.normalize(vectors, dim=-1) if self.config.unit_length else vectors
+            wide = vectors.shape[-1]
+            vectors = ((vectors - self.center[:wide]) / self.spread[:wide]).clamp(-_FAR, _FAR) / self.encoder_width**0.5
+        if self.config.unit_length:
+            vectors = F.normalize(vectors.unflatten(-1, (-1, self.encoder_width)), dim=-1).flatten(-2)
+        return vectors
 
-    def values(self, keys: Tensor) -> Tensor:
-        """The projector up to its last linear layer, [..., e] -> [..., m].
+    def query(self, vectors: Tensor) -> Tensor:
+        """Raw query vectors [..., e] as they are compared with keys."""
+        return self._standard(vectors)
+
+    def read(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw encoder vectors [..., v·e] -> keys [..., e], and values [..., m]: the projector up to its last layer.
 
         The last layer is linear, so it commutes with the weighted sum and is applied once after it: exact, and n
         times cheaper than projecting every behaviour (eq. 4).
         """
-        return F.gelu(self.inner(keys))
+        views = self._standard(vectors)
+        keys = views[..., : self.encoder_width]
+        if self.config.peers:
+            near = (_PEER_SHARPNESS * F.normalize(keys, dim=-1) @ F.normalize(self.peer_keys, dim=-1).T).softmax(-1)
+            usual = near @ self.peer_views
+            # With one view, its difference to the prototypes; with several, what was met stays as it is.
+            kept = 0 if self.config.views == 1 else self.encoder_width
+            views = torch.cat([views[..., :kept], (views - usual)[..., kept:]], dim=-1)
+        return keys, F.gelu(self.inner(views))
+
+    # -- per request ----------------------------------------------------------------------------------------------
 
     def weights(self, keys: Tensor, mask: Tensor, query: Tensor | None) -> Tensor:
-        """Each behaviour's share, [b, n, e], [b, n], [b, e] -> [b, n]; eq. 3 for `softmax`. Empty rows give zeros."""
-        if self.config.pooling == "mean" or not self.config.persona_tokens:
-            return mask / mask.sum(-1, keepdim=True).clamp(min=1)
-        if query is None:
-            raise ValueError("pooling 'softmax' needs a query [b, e]")
-        logits = torch.einsum("be,bne->bn", query, keys) / self.config.temperature
+        """Each behaviour's share in each pooling, [b, n, e], [b, n], [b, e] -> [b, p, n]; eq. 3 for `softmax`.
+
+        What is missing from 1 is nobody's; all of it where the history is empty.
+        """
+        if not self.tracks or not keys.shape[1]:
+            return keys.new_zeros(len(keys), len(self.tracks), keys.shape[1])
+        age = mask.flip(1).cumsum(1).flip(1) - mask.long()
+        logits = torch.stack([track(keys, query, age) for track in self.tracks], dim=1)
         # A finite floor, not -inf: softmax over an empty history must not be NaN.
-        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
-        return torch.softmax(logits, dim=-1) * mask
+        logits = logits.masked_fill(~mask[:, None], torch.finfo(logits.dtype).min)
+        if self.nobody is None:
+            return logits.softmax(-1) * mask[:, None]
+        nobody = self.nobody[None, :, None].expand(len(logits), -1, 1)
+        return torch.cat([logits, nobody], dim=-1).softmax(-1)[..., :-1] * mask[:, None]
 
     def pool(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Prefix [b, i + k, d] from values [b, n, m] and weights [b, n]; eq. 4 and 5.
+        """Prefix [b, i + k, d] from values [b, n, m] and weights [b, p, n]; eq. 4 and 5.
 
-        An empty history is pooled as one behaviour with the zero key: a finite persona, and with `standardize`
-        that of the average user.
+        Nobody's value is that of the zero vector: finite, and with `standardize` that of the average user.
         """
-        pooled = torch.einsum("bn,bnm->bm", weights, values)
-        empty = weights.sum(-1, keepdim=True) == 0
-        pooled = torch.where(empty, F.gelu(self.inner.bias), pooled)
+        pooled = weights @ values + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
         parts = []
         if self.config.instruction_tokens:
             instruction = self.instruction_mlp(self.instruction) / self.instruction_norm
             parts.append(instruction.expand(len(pooled), -1, -1))
         if self.config.persona_tokens:
-            parts.append(self.outer(pooled).unflatten(-1, (self.config.persona_tokens, self.model_width)))
-        return self.scale * torch.cat(parts, dim=1)
+            persona = self.outer(pooled.flatten(1)).unflatten(-1, (self.config.persona_tokens, self.model_width))
+            parts.append(persona if self.gain is None else self.gain * F.normalize(persona, dim=-1))
+        return self.start + self.scale * torch.cat(parts, dim=1)
 
     def forward(self, vectors: Tensor, mask: Tensor, query: Tensor | None = None) -> Pooled:
-        """Raw vectors [b, n, e], mask [b, n] (True: a behaviour), raw query [b, e] -> prefix and weights."""
-        keys = self.keys(vectors)
-        weights = self.weights(keys, mask, None if query is None else self.keys(query))
-        return Pooled(self.pool(self.values(keys), weights), weights)
+        """Raw vectors [b, n, v·e], mask [b, n] (True: a behaviour), raw query [b, e] -> prefix and weights."""
+        keys, values = self.read(vectors)
+        weights = self.weights(keys, mask, None if query is None else self.query(query))
+        return Pooled(self.pool(values, weights), weights)
+
+    def nobodys_prefix(self, rows: int = 1) -> Tensor:
+        """The prefix of the unknown user [rows, i + k, d]."""
+        weights = self.inner.bias.new_zeros(rows, max(len(self.tracks), 1), 0)
+        return self.pool(weights.new_zeros(rows, 0, len(self.inner.bias)), weights)
+
+    def influence(self, values: Tensor, weights: Tensor) -> Tensor:
+        """How far the persona of one user would move without each behaviour [n], as shares that add up to 1.
+
+        Leaving out i of weight w turns a pooled p into (p - w·v_i) / (1 - w): a shift of w / (1 - w) · (p - v_i), that
+        the last layer maps to soft tokens. A weight alone says how much was read, not how much it said.
+
+        Args:
+            values: [n, m].
+            weights: [p, n].
+        """
+        rest = 1 - weights.sum(-1, keepdim=True)  # [p, 1]
+        pooled = weights @ values + rest * F.gelu(self.inner.bias)  # [p, m]
+        share = (weights / (1 - weights).clamp(min=1e-3)).T[..., None]  # [n, p, 1]
+        shift = share * (pooled[None] - values[:, None])  # [n, p, m]
+        moved = F.linear(shift.flatten(1), self.outer.weight).norm(dim=-1) + 1e-9  # alike where nothing moves it
+        return moved / moved.sum()
+
+
+_FAR = 10.0  # standard deviations: a rare feature counts, but does not drown all others
+_PEER_SHARPNESS = 10.0  # of the softmax over prototypes' cosines
 
 
 def drop_history(n: int, config: PlugConfig, generator: torch.Generator) -> Tensor:

@@ -72,8 +72,24 @@ class TrainableBackbone(Backbone):
     """Mean L2 norm of the token embeddings: the scale that a soft token should have."""
 
     @abstractmethod
+    def words(self, text: str) -> torch.Tensor:
+        """The model's own embeddings [n, d] of a text's tokens."""
+
+    @abstractmethod
+    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities [b, s] of each target's tokens (0 at padding) with its end-of-turn token, and counts [b].
+
+        Gradients flow to the prefixes.
+        """
+
     def loss(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> torch.Tensor:
         """Next-token negative log-likelihood of each target (with its end-of-turn token), mean over its tokens: [b]."""
+        logprobs, counts = self.token_logprobs(prompts, targets)
+        return -logprobs.sum(-1) / counts
+
+    @abstractmethod
+    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> torch.Tensor:
+        """KL(teacher || prompt) of the next token, mean over each target's tokens [b]; no gradient to the teachers."""
 
     @abstractmethod
     def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:

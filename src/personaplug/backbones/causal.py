@@ -30,6 +30,8 @@ from personaplug.prompt_cache import PromptCache
 from personaplug.types import Message, Needs, Prompt
 
 _WORTH_SHARING = 8  # tokens
+# How many of a prompt's tokens stand before a prefix of each position; None: it stands at the end alone.
+_BEFORE = {"first": 0, "second": 1, "both": 0, "last": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,10 @@ class CausalBackbone(InProcessBackbone):
         for prompt in prompts:
             embeds = self.embed(self.prompt_ids(prompt.messages))
             if prompt.prefix is not None:
-                prefix = self.soft(prompt)
-                embeds = torch.cat([prefix, embeds] if prompt.position == "first" else [embeds, prefix])
+                prefix, at = self.soft(prompt), _BEFORE[prompt.position]
+                after = [prefix] if prompt.position in ("last", "both") else []
+                before = [embeds[:at], prefix] if at is not None else []
+                embeds = torch.cat([*before, embeds[at or 0 :], *after])
             rows.append(embeds)
         return self._pad(rows)
 
@@ -170,24 +174,46 @@ class CausalBackbone(InProcessBackbone):
 
     def _logprobs(self, head: _Head | None, left: _Left, targets: list[list[int]]) -> Tensor:
         """Log-probabilities [b, s] of the target tokens (0 at padding) after `head`, which has run, and `left`."""
+        logits, ids = self._logits(head, left, targets)
+        picked = -F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=-1, reduction="none")
+        return picked.view(ids.shape)
+
+    def _logits(self, head: _Head | None, left: _Left, targets: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Logits [b, s, v] where the target tokens are predicted, and their ids [b, s] (-1 at padding)."""
         ids = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, -1).to(self.device)
         known = ids >= 0
         right = self.model.get_input_embeddings()(ids[:, :-1].clamp(min=0))
         columns = _Left(torch.cat([left.embeds, right], dim=1), torch.cat([left.mask, known[:, :-1].long()], dim=1))
         logits = self.model(
             **self._inputs(columns, head), use_cache=head is not None, logits_to_keep=ids.shape[1]
-        ).logits  # [b, s, v]
-        picked = -F.cross_entropy(logits.float().flatten(0, 1), ids.flatten(), ignore_index=-1, reduction="none")
-        return picked.view(ids.shape)
+        ).logits
+        return logits.float(), ids
 
     # -- what a backbone does -------------------------------------------------------------------------------------
 
     @override
-    def loss(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = [self.target_ids(t) for t in targets]
-        head, left = self._split(prompts)
         counts = torch.tensor([len(i) for i in ids], device=self.device)
-        return -self._logprobs(head, left, ids).sum(-1) / counts
+        return self._logprobs(*self._split(prompts), ids), counts
+
+    @override
+    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+        ids = [self.target_ids(t) for t in targets]
+        with torch.no_grad():
+            taught = self._logits(*self._but_last(teachers), ids)[0].log_softmax(-1)
+        logits, picked = self._logits(*self._split(prompts), ids)
+        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
+        return (each * (picked >= 0)).sum(-1) / (picked >= 0).sum(-1)
+
+    def _but_last(self, prompts: Sequence[Prompt]) -> tuple[_Head | None, _Left]:
+        """Text prompts as what has run and their last tokens: these predict an answer's first, and so run again."""
+        if self._slides:  # such a cache has forgotten what it would need without its last column
+            return None, self._left(prompts)
+        head = self._prompt_head(prompts)
+        head.cache.crop(-1)
+        last = self._pad([self.embed(self.prompt_ids(p.messages)[-1:]) for p in prompts])
+        return _Head(head.cache, head.mask[:, :-1]), last
 
     @override
     def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:

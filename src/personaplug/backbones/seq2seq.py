@@ -79,18 +79,33 @@ class Seq2SeqBackbone(InProcessBackbone):
 
     def _logprobs(self, prompts: Sequence[Prompt], targets: list[list[int]], rows: Tensor | None = None) -> Tensor:
         """Log-probabilities [b, s] of target tokens (0 at padding); `rows`: which prompt each target answers."""
+        logits, labels = self._logits(prompts, targets, rows)
+        return -F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+
+    def _logits(
+        self, prompts: Sequence[Prompt], targets: list[list[int]], rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [b, s, v] and the target tokens' ids [b, s] (-100 at padding)."""
         states, mask = self._encode(prompts)
         if rows is not None:
             states.last_hidden_state, mask = states.last_hidden_state[rows], mask[rows]
         labels = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, -100).to(self.device)
-        logits = self.model(encoder_outputs=states, attention_mask=mask, labels=labels).logits  # [b, s, v]
-        return -F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+        return self.model(encoder_outputs=states, attention_mask=mask, labels=labels).logits.float(), labels
 
     @override
-    def loss(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = [self.target_ids(t) for t in targets]
         counts = torch.tensor([len(i) for i in ids], device=self.device)
-        return -self._logprobs(prompts, ids).sum(-1) / counts
+        return self._logprobs(prompts, ids), counts
+
+    @override
+    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+        ids = [self.target_ids(t) for t in targets]
+        with torch.no_grad():
+            taught = self._logits(teachers, ids)[0].log_softmax(-1)
+        logits, labels = self._logits(prompts, ids)
+        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
+        return (each * (labels >= 0)).sum(-1) / (labels >= 0).sum(-1)
 
     @override
     def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:

@@ -190,12 +190,13 @@ class Experiment:
 
     def encode(self, assembly: Assembly, examples: Sequence[Example]) -> int:
         """Encode the behaviours of the examples' histories that no store has vectors of; returns how many."""
-        template = assembly.method.history_text
-        if assembly.vectors is None or template is None:
+        templates = assembly.method.history_texts
+        if assembly.vectors is None or not templates:
             return 0
         distinct = {(b.user, b.id): b for e in examples for b in e.history}
         with self.watch("encoding", 0):
-            return assembly.vectors.warm(distinct.values(), template, progress=self.watch is not silent)
+            shown = self.watch is not silent
+            return sum(assembly.vectors.warm(distinct.values(), t, progress=shown) for t in templates)
 
     def _data(self, run: RunConfig) -> dict[str, Any]:
         train = self.examples("train")

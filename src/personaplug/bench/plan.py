@@ -125,5 +125,5 @@ def _task_prompt(run: RunConfig) -> dict[str, Any]:
     if not isinstance(config, PlugConfig):
         return {"name": "task_prompt"}
     tokens = config.persona_tokens + config.instruction_tokens
-    same = {"position": config.position, "scale": config.scale, "text": config.text}
+    same = {"position": config.position, "scale": config.scale, "text": config.text, "start": config.start}
     return {"name": "task_prompt", "instruction_tokens": tokens, **same}

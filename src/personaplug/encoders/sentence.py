@@ -88,9 +88,15 @@ class SentenceEncoder(TrainableEncoder):
                 progress(len(batch))
         return out
 
-    def copy_for_training(self) -> nn.Module:
+    def copy_for_training(self, how: Literal["full", "lora"] = "full") -> nn.Module:
         """A float32 copy that gives queries their vectors [b, e], with gradients."""
-        return _QueryEncoder(self._model, self.config)
+        copied = _QueryEncoder(self._model, self.config)
+        if how == "lora":
+            from peft import LoraConfig, inject_adapter_in_model
+
+            copied.requires_grad_(False)
+            inject_adapter_in_model(LoraConfig(r=8, target_modules="all-linear"), copied.model[0].auto_model)
+        return copied
 
     def _lengths(self, texts: Sequence[str], prefix: str) -> list[int]:
         """Tokens of each text, at most the model's maximum."""

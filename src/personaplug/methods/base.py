@@ -60,9 +60,9 @@ class Method(ABC):
         return self.name
 
     @property
-    def history_text(self) -> str | None:
-        """The template of what its encoder sees of a behaviour; None if it looks at no vectors."""
-        return None
+    def history_texts(self) -> tuple[str, ...]:
+        """The templates of what its encoder sees of a behaviour; none if it looks at no vectors."""
+        return ()
 
     @classmethod
     def encodes(cls, config: Any) -> bool:

@@ -1,6 +1,7 @@
 """Our Persona-Plug as a method: fit the plug, prepare a user's vectors, pool them for each request.
 
-Shapes: b: batch, n: behaviours (padded), e: encoder width, m: projector width, i + k: prefix tokens, d: model width.
+Shapes: b: batch, n: behaviours (padded), v: views, e: encoder width, m: projector width, p: poolings, i + k: prefix
+tokens, d: model width.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -19,14 +19,15 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.errors import ConfigError, MismatchError
-from personaplug.methods.base import Layered, encodes_text
-from personaplug.plug import Plug, PlugConfig, drop_history
+from personaplug.methods.base import Layered, build_text, encodes_text
+from personaplug.methods.soft import gate
+from personaplug.methods.soft.fitting import Fitting
+from personaplug.objectives import parse
+from personaplug.plug import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import Draw, Length, Training, TrainingConfig, TrainingResult
-from personaplug.types import Behavior, Example, History, Needs, Profile, Prompt, Request, State, Weight
+from personaplug.training import Training, TrainingConfig, TrainingResult
+from personaplug.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.vectors import VectorCache
-
-_QUERY_ENCODER = "query_encoder."
 
 
 class PlugMethod(Layered):
@@ -53,11 +54,31 @@ class PlugMethod(Layered):
                 f"method {self.name!r} needs a backbone that gradients flow through, not {backbone.key!r}"
             )
         self.backbone: TrainableBackbone = backbone
-        self.template = config.history_text or (task.history_text if task else "{input} {output}")
+        given = config.history_text or (task.history_text if task else "{input} {output}")
+        self.templates = (given,) if isinstance(given, str) else given
         self.device = backbone.device
         self.encoder_width = self.needed_vectors().encoder.width if config.persona_tokens else backbone.width
         self.query_encoder: nn.Module | None = None
+        self.gate = gate.Gate().to(self.device) if config.gate else None
+        self._check()
         self._build(seed=0)
+
+    def _check(self) -> None:
+        """Refuse choices that contradict each other or the task."""
+        try:
+            names = parse(self.config.objective)
+        except ValueError as error:
+            raise ConfigError(f"method {self.name!r}: {error}") from None
+        if "options" in names and self.task is not None and self.task.kind not in ("choice", "rating"):
+            raise ConfigError(
+                f"method {self.name!r}: objective 'options' needs a task of kind choice or rating, and "
+                f"{self.task.name!r} is of kind {self.task.kind}; use nll"
+            )
+        if self.config.gate and not (self.config.text and self.config.persona_tokens):
+            raise ConfigError(
+                f"method {self.name!r}: gate = true needs persona tokens and a text method to let through; "
+                'set text = {name = "recent", k = 2}'
+            )
 
     def _build(self, seed: int) -> None:
         """Fresh weights from a seed, without disturbing anybody else's random numbers."""
@@ -65,17 +86,25 @@ class PlugMethod(Layered):
             torch.manual_seed(seed)
             backbone = self.backbone
             self.plug = Plug(self.config, self.encoder_width, backbone.width, backbone.token_norm).to(self.device)
-        if self.config.train_query_encoder:
+        words = self.task.instruction if self.task else ""
+        if self.config.start == "words" and words:
+            self.plug.start_from(self.backbone.words(words).float())
+        if self.config.query_encoder != "frozen":
             encoder = self.needed_vectors().encoder
             if not isinstance(encoder, TrainableEncoder):
-                raise ConfigError(f"train_query_encoder: encoder {encoder.key!r} cannot be trained; use sentence")
-            self.query_encoder = encoder.copy_for_training().to(self.device)
+                raise ConfigError(
+                    f"method {self.name!r}: query_encoder = {self.config.query_encoder!r}, but encoder "
+                    f"{encoder.key!r} cannot be trained; use query_encoder = 'frozen' or the encoder sentence"
+                )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.query_encoder = encoder.copy_for_training(self.config.query_encoder).to(self.device)
         self._key = ""
 
     @property
     @override
-    def history_text(self) -> str | None:
-        return self.template if self.config.persona_tokens else None
+    def history_texts(self) -> tuple[str, ...]:
+        return self.templates if self.config.persona_tokens else ()
 
     @classmethod
     @override
@@ -87,7 +116,7 @@ class PlugMethod(Layered):
         """Name, weights and encoder: states that another plug prepared are never used."""
         if not self._key:
             encoder = self.vectors.encoder.key if self.vectors else "-"
-            self._key = f"{self.name}:{self.weights_digest()}:{encoder}:{self.template}{self.text_key}"
+            self._key = f"{self.name}:{self.weights_digest()}:{encoder}:{'|'.join(self.templates)}{self.text_key}"
         return self._key
 
     # -- once, over many users ------------------------------------------------------------------------------------
@@ -98,9 +127,15 @@ class PlugMethod(Layered):
     ) -> TrainingResult:
         """Train the plug on the requests' targets (eq. 6: next-token loss); the backbone stays as it is."""
         self._build(training.seed)
-        fitting = Fitting(self, self._with_text([*train, *dev]))
-        if self.config.standardize and self.config.persona_tokens:
-            self.plug.set_statistics(fitting.matrix[fitting.rows_of(len(train))].to(self.device).float())
+        examples = [*train, *dev]
+        written = self._with_text(examples)
+        fitting = Fitting(self, written, examples if self.gate else ())
+        if self.config.persona_tokens:
+            vectors = fitting.matrix[fitting.rows_of(len(train))].to(self.device).float()
+            if self.config.standardize and len(vectors):
+                self.plug.set_statistics(vectors)
+            if self.config.peers and len(vectors):
+                self.plug.set_peers(vectors, training.seed)
         result = Training(
             module=fitting,
             collate=fitting.collate,
@@ -109,9 +144,33 @@ class PlugMethod(Layered):
             folder=folder,
             dev=len(dev),
         ).run()
-        self.plug.eval()
+        fitting.eval()
         self._key = ""
+        if self.gate is not None:
+            # Requests that nothing was trained on, where there are some.
+            chosen = slice(len(train), None) if dev else slice(0, _GATED)
+            self._fit_gate(self.gate, examples[chosen], written[chosen])
+            self._key = ""
         return result
+
+    @torch.inference_mode()
+    def _fit_gate(self, fresh: gate.Gate, plain: Sequence[Example], written: Sequence[Example]) -> None:
+        """Compare the answers' likelihood with and without the text, both with the persona."""
+        looked, gain = [], []
+        for start in range(0, len(plain), _BATCH):
+            here = plain[start : start + _BATCH]
+            profiles = [Profile(e.history, self._prepare(e.history)) for e in here]
+            prefixes = self._prefixes([e.request for e in here], profiles)
+            position, targets = self.config.position, [e.target for e in here]
+            nats = [
+                self.backbone.loss(
+                    [Prompt(e.request.messages, p, position) for e, p in zip(side, prefixes, strict=True)], targets
+                )
+                for side in (here, written[start : start + _BATCH])
+            ]
+            gain.append(nats[0] - nats[1])
+            looked.append(self._looked([e.request for e in here], profiles))
+        fresh.fit(torch.cat(looked), torch.cat(gain))
 
     def _with_text(self, examples: Sequence[Example]) -> list[Example]:
         """The examples with the text method's messages, as requests will have them."""
@@ -123,12 +182,25 @@ class PlugMethod(Layered):
         requests = self.text_requests([e.request for e in examples], profiles)
         return [dataclasses.replace(e, request=r) for e, r in zip(examples, requests, strict=True)]
 
+    def taught(self, examples: Sequence[Example]) -> list[Prompt]:
+        """What the teacher reads for each example: the user's behaviours as text; nothing where there is no teacher."""
+        teacher = build_text(
+            self.config.teacher, self.name, backbone=self.backbone, vectors=self.vectors, task=self.task
+        )
+        if teacher is None:
+            return []
+        states = teacher.prepare_many([e.history for e in examples])
+        profiles = [Profile(e.history, s) for e, s in zip(examples, states, strict=True)]
+        return teacher.personalize_many([e.request for e in examples], profiles)
+
     @override
     def tensors(self) -> dict[str, Tensor]:
-        own = dict(self.plug.state_dict())
-        if self.query_encoder is not None:
-            own |= {_QUERY_ENCODER + k: v for k, v in self.query_encoder.state_dict().items()}
-        return own
+        return {f"{part}{k}": v for part, module in self._trained().items() for k, v in module.state_dict().items()}
+
+    def _trained(self) -> dict[str, nn.Module]:
+        """The parts that an artifact keeps, and how the names of their tensors begin."""
+        parts: dict[str, nn.Module | None] = {"": self.plug, "query_encoder.": self.query_encoder, "gate.": self.gate}
+        return {name: module for name, module in parts.items() if module is not None}
 
     @override
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -137,12 +209,11 @@ class PlugMethod(Layered):
         Raises:
             MismatchError: they are of a plug of another shape.
         """
-        own = {k: v for k, v in tensors.items() if not k.startswith(_QUERY_ENCODER)}
+        left = dict(tensors)
         try:
-            self.plug.load_state_dict(own)
-            if self.query_encoder is not None:
-                cut = len(_QUERY_ENCODER)
-                self.query_encoder.load_state_dict({k[cut:]: v for k, v in tensors.items() if k not in own})
+            for part, module in reversed(self._trained().items()):
+                mine = [k for k in left if k.startswith(part)]
+                module.load_state_dict({k.removeprefix(part): left.pop(k) for k in mine})
         except RuntimeError as error:
             cause = str(error).splitlines()[-1].strip()
             raise MismatchError(f"method {self.name!r}: the saved weights do not fit: {cause}") from None
@@ -160,16 +231,19 @@ class PlugMethod(Layered):
     def _prepare(self, history: History) -> State | None:
         if not self.config.persona_tokens:
             return None
-        keys, values = self._project(history.last(self.config.max_history))
-        if self.config.pooling == "mean":
+        keys, values = self._read(history)
+        if not self.config.wants_query and self.gate is None:
             mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
-            weights = self.plug.weights(keys[None], mask, None)
-            return {"prefix": self.plug.pool(values[None], weights)[0].cpu().numpy()}
+            return {"prefix": self.plug.pool(values[None], self.plug.weights(keys[None], mask, None))[0].cpu().numpy()}
         return {"keys": keys.half().cpu().numpy(), "values": values.half().cpu().numpy()}
 
-    def _project(self, history: History) -> tuple[Tensor, Tensor]:
-        keys = self.plug.keys(torch.as_tensor(self.needed_vectors().of(history, self.template)).to(self.device))
-        return keys, self.plug.values(keys)
+    def _read(self, history: History) -> tuple[Tensor, Tensor]:
+        return self.plug.read(self.views(history.last(self.config.max_history)))
+
+    def views(self, history: History) -> Tensor:
+        """The raw vectors of the behaviours' views side by side [n, v·e]."""
+        cache = self.needed_vectors()
+        return torch.cat([torch.as_tensor(cache.of(history, t)) for t in self.templates], dim=-1).to(self.device)
 
     # -- per request, fast ----------------------------------------------------------------------------------------
 
@@ -181,6 +255,9 @@ class PlugMethod(Layered):
     def personalize_many(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Prompt]:
         prefixes = self._prefixes(requests, profiles)
         written = self.text_requests(requests, profiles)
+        if self.gate is not None:
+            opened = self.gate(self._looked(requests, profiles)).tolist()
+            written = [w if yes else r for w, r, yes in zip(written, requests, opened, strict=True)]
         return [
             Prompt(r.messages, prefix=p, position=self.config.position) for r, p in zip(written, prefixes, strict=True)
         ]
@@ -190,21 +267,34 @@ class PlugMethod(Layered):
         if not requests:
             return []
         if not self.config.persona_tokens:
-            nobody = torch.zeros(1, 0, self.encoder_width, device=self.device)
-            return [self.plug(nobody, nobody[..., 0].bool()).prefix[0]] * len(requests)
+            return [self.plug.nobodys_prefix()[0]] * len(requests)
+        states = self._states(profiles)
+        if "prefix" in states[0]:
+            return [torch.as_tensor(s["prefix"], device=self.device) for s in states]
+        values = self._padded([s["values"] for s in states])
+        return list(self.plug.pool(values, self.plug.weights(*self._compared(requests, states))))
+
+    def _states(self, profiles: Sequence[Profile]) -> list[State]:
         states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
-        if self.config.pooling == "mean":
-            return [torch.as_tensor(s["prefix"], device=self.device) for s in states if s is not None]
-        values = self._padded([s["values"] for s in states if s is not None])
-        return list(self.plug.pool(values, self._weights(requests, [s["keys"] for s in states if s is not None])))
+        return [s for s in states if s is not None]
 
     def _padded(self, rows: Sequence[Any]) -> Tensor:
         return pad_sequence([torch.as_tensor(r).float() for r in rows], batch_first=True).to(self.device)
 
-    def _weights(self, requests: Sequence[Request], keys: Sequence[Any]) -> Tensor:
-        mask = self._padded([np.ones(len(k)) for k in keys]).bool()
-        query = None if self.config.pooling == "mean" else self.plug.keys(self.queries([r.query for r in requests]))
-        return self.plug.weights(self._padded(keys), mask, query)
+    def _compared(self, requests: Sequence[Request], states: Sequence[State]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keys [b, n, e] and mask [b, n] of users, and queries [b, e] where they count."""
+        keys = self._padded([s["keys"] for s in states])
+        sizes = torch.tensor([len(s["keys"]) for s in states], device=self.device)
+        mask = torch.arange(keys.shape[1], device=self.device) < sizes[:, None]
+        wanted = self.config.wants_query or self.gate is not None
+        return keys, mask, self.plug.query(self.queries([r.query for r in requests])) if wanted else None
+
+    @torch.inference_mode()
+    def _looked(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> Tensor:
+        """What the gate looks at [b, f]."""
+        keys, mask, query = self._compared(requests, self._states(profiles))
+        assert query is not None
+        return gate.features(keys, mask, query)
 
     def queries(self, texts: Sequence[str]) -> Tensor:
         """Raw query vectors [b, e]; gradients flow where the query encoder is trained."""
@@ -219,87 +309,13 @@ class PlugMethod(Layered):
         history = profile.history.last(self.config.max_history)
         if not self.config.persona_tokens or not history.behaviors:
             return []
-        weights = self._weights([request], [self._project(history)[0].half().cpu().numpy()])[0].tolist()
-        pairs = [Weight(b, w) for b, w in zip(history, weights, strict=True)]
+        keys, values = self._read(history)
+        asked = self.plug.query(self.queries([request.query])) if self.config.wants_query else None
+        weights = self.plug.weights(keys[None], torch.ones_like(keys[None, :, 0], dtype=torch.bool), asked)[0]
+        shares = self.plug.influence(values, weights).tolist()
+        pairs = [Weight(b, w) for b, w in zip(history, shares, strict=True)]
         return sorted(pairs, key=lambda w: -w.weight)
 
 
-class Fitting(nn.Module):
-    """The trained modules with everything a batch needs; its parameters are exactly those to train and save."""
-
-    def __init__(self, method: PlugMethod, examples: Sequence[Example]) -> None:
-        super().__init__()
-        self.plug = method.plug
-        self.query_encoder = method.query_encoder
-        # In a tuple, torch does not see the method's own modules twice.
-        self._parts = (method, method.config)
-        self.examples = examples
-        self.rows, self.matrix = self._history_matrix(method)
-        self.frozen_queries = self._query_matrix(method)
-        self.lengths = self._lengths(method)
-
-    def _lengths(self, method: PlugMethod) -> list[Length]:
-        """With a late persona the prompt runs without gradients; else everything keeps activations."""
-        prompts = [Prompt(e.request.messages) for e in self.examples]
-        whole = method.backbone.lengths(prompts, [e.target for e in self.examples])
-        if method.config.position == "first":
-            return [(n, 0) for n in whole]
-        before = method.backbone.lengths(prompts, [""] * len(prompts))
-        return [(n - m, m) for n, m in zip(whole, before, strict=True)]
-
-    def _history_matrix(self, method: PlugMethod) -> tuple[list[Tensor], Tensor]:
-        """Each behaviour's vector once [N, e] (float16, as stored), and each example's rows of it."""
-        if not method.config.persona_tokens:
-            return [torch.zeros(0, dtype=torch.long)] * len(self.examples), torch.zeros(0, method.encoder_width)
-        at: dict[tuple[str, str], int] = {}
-        behaviors: list[Behavior] = []
-        rows = []
-        for example in self.examples:
-            mine = []
-            for b in example.history:
-                row = at.setdefault((b.user, b.id), len(at))
-                if row == len(behaviors):
-                    behaviors.append(b)
-                mine.append(row)
-            rows.append(torch.tensor(mine, dtype=torch.long))
-        vectors = method.needed_vectors().of(History("", tuple(behaviors)), method.template)
-        return rows, torch.as_tensor(vectors).half()
-
-    def _query_matrix(self, method: PlugMethod) -> Tensor | None:
-        config = method.config
-        if not config.persona_tokens or config.pooling == "mean" or config.train_query_encoder:
-            return None
-        return method.queries([e.request.query for e in self.examples]).cpu()
-
-    def rows_of(self, count: int) -> Tensor:
-        """The distinct rows of the first `count` examples' histories."""
-        return torch.cat(self.rows[:count]).unique()
-
-    def collate(self, draws: list[Draw]) -> dict[str, Any]:
-        """A batch: which examples, their histories' vectors [b, n, e] and mask [b, n], queries [b, e] or None."""
-        config = self._parts[1]
-        picked = []
-        for draw in draws:
-            rows = self.rows[draw.index]
-            if draw.seed:
-                rows = rows[drop_history(len(rows), config, torch.Generator().manual_seed(draw.seed))]
-            else:
-                rows = rows[-config.max_history :]
-            picked.append(self.matrix[rows].float())
-        index = torch.tensor([d.index for d in draws])
-        return {
-            "index": index,
-            "vectors": pad_sequence(picked, batch_first=True),
-            "mask": pad_sequence([torch.ones(len(p), dtype=torch.bool) for p in picked], batch_first=True),
-            "query": None if self.frozen_queries is None else self.frozen_queries[index],
-        }
-
-    def forward(self, index: Tensor, vectors: Tensor, mask: Tensor, query: Tensor | None) -> Tensor:
-        """Loss of each request [b]."""
-        method, config = self._parts
-        picked = [self.examples[i] for i in index.tolist()]
-        if self.query_encoder is not None and config.pooling == "softmax":
-            query = method.queries([e.request.query for e in picked])
-        prefix = self.plug(vectors, mask, query).prefix
-        prompts = [Prompt(e.request.messages, p, config.position) for e, p in zip(picked, prefix, strict=True)]
-        return method.backbone.loss(prompts, [e.target for e in picked])
+_BATCH = 32  # requests, while the gate is fitted
+_GATED = 512  # training requests that the gate is fitted on, where there is no development set

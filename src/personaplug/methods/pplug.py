@@ -20,11 +20,13 @@ class PaperConfig(PlugConfig):
 
     persona_tokens: int = 1
     instruction_tokens: int = 1
-    position: Literal["first", "last"] = "first"
-    pooling: Literal["softmax", "mean"] = "softmax"
+    position: Literal["first", "second", "last", "both"] = "first"
+    pooling: str = "softmax"
+    start: Literal["random", "words"] = "random"
+    history_text: str | tuple[str, ...] = ""
     unit_length: bool = True
     standardize: bool = False
-    train_query_encoder: bool = True
+    query_encoder: Literal["frozen", "lora", "full"] = "full"
 
 
 class PaperPlug(PlugMethod):

@@ -64,8 +64,8 @@ class Fusion(Retrieval):
 
     @property
     @override
-    def history_text(self) -> str | None:
-        return next((t for r in self.rankers.values() if (t := r.history_text) is not None), None)
+    def history_texts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t for r in self.rankers.values() for t in r.history_texts))
 
     @classmethod
     @override

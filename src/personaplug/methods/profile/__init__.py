@@ -39,8 +39,8 @@ class Profiled(Layered):
 
     @property
     @override
-    def history_text(self) -> str | None:
-        return self.text.history_text if self.text else None
+    def history_texts(self) -> tuple[str, ...]:
+        return self.text.history_texts if self.text else ()
 
     @classmethod
     @override

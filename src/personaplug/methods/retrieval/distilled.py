@@ -125,8 +125,8 @@ class Distilled(Retrieval):
 
     @property
     @override
-    def history_text(self) -> str | None:
-        return self.template
+    def history_texts(self) -> tuple[str, ...]:
+        return (self.template,)
 
     @classmethod
     @override
