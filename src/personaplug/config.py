@@ -31,7 +31,9 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"])
-        raise ConfigError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        # A check of the whole names its own keys and values.
+        raise ConfigError(f"{where}: {key} = {first['input']!r}: {said}" if key else f"{where}: {said}") from None
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -26,13 +26,13 @@ def parse(objective: str) -> tuple[str, ...]:
     ('nll', 'contrast')
 
     Raises:
-        ValueError: one is unknown, or there is nothing but a contrast.
+        ValueError: one is unknown, or it is not one of them with or without a contrast.
     """
     names = tuple(objective.split("+"))
     if wrong := [n for n in names if n not in OBJECTIVES]:
         raise ValueError(f"objective {wrong[0]!r} is unknown, expected names joined by + of: {', '.join(OBJECTIVES)}")
-    if set(names) == {"contrast"}:
-        raise ValueError("objective 'contrast' alone teaches no answers, expected for example nll+contrast")
+    if len(set(names) - {"contrast"}) != 1:
+        raise ValueError(f"objective {objective!r}: expected one of nll, weighted, options, and maybe +contrast")
     return names
 
 

@@ -16,7 +16,7 @@ from personaplug.types import Message, Prompt, Sampling
 D = 32
 
 
-@pytest.fixture(scope="module", params=["first", "last", "seq2seq", "gemma3-last", "no-cache-last"])
+@pytest.fixture(scope="module", params=["first", "second", "last", "both", "seq2seq", "gemma3-last", "no-cache-last"])
 def case(request, tiny_causal: Path, tiny_t5: Path, tmp_path_factory):
     if request.param == "seq2seq":
         return Seq2SeqBackbone(Seq2SeqConfig(str(tiny_t5), "float32", "cpu")), "first"
@@ -25,7 +25,7 @@ def case(request, tiny_causal: Path, tiny_t5: Path, tmp_path_factory):
         folder = tiny.save_causal(tmp_path_factory.mktemp("models") / "tiny-gemma3", family="gemma3", chat=False)
     cache = 0 if request.param.startswith("no-cache") else 1 << 20
     config = CausalConfig(str(folder), "float32", "cpu", batch_tokens=64, prompt_cache=cache)
-    return CausalBackbone(config), "last" if request.param.endswith("last") else "first"
+    return CausalBackbone(config), request.param.rsplit("-", 1)[-1]
 
 
 def prompts_of(position: str, count: int = 10) -> list[Prompt]:
@@ -92,14 +92,67 @@ def test_the_loss_is_the_mean_of_the_scores_with_the_end_token(case) -> None:
         assert loss == pytest.approx(-scored.logprob / scored.tokens, abs=1e-4)
 
 
+def test_token_logprobs_are_the_loss_token_by_token_and_zero_beyond_an_answer(case) -> None:
+    backbone, position = case
+    prompts, targets = prompts_of(position, 4), ["yes please", "no", "a b c d e", "blue"]
+    logprobs, counts = backbone.token_logprobs(prompts, targets)
+    assert counts.tolist() == [len(t.split()) + 1 for t in targets]
+    assert logprobs.shape == (4, 6)
+    for row, (count, loss) in enumerate(zip(counts.tolist(), backbone.loss(prompts, targets).tolist(), strict=True)):
+        assert (logprobs[row, :count] < 0).all()
+        assert (logprobs[row, count:] == 0).all()
+        assert -logprobs[row].sum().item() / count == pytest.approx(loss, abs=1e-5)
+        # The end-of-turn token is the last: without it, what `score` says.
+        [scored] = backbone.score(prompts[row : row + 1], targets[row : row + 1])
+        assert logprobs[row, : count - 1].sum().item() == pytest.approx(scored.logprob, abs=1e-4)
+
+
+def test_a_prompt_does_not_diverge_from_itself_and_does_from_another(case) -> None:
+    backbone, position = case
+    prompts = [Prompt(p.messages) for p in prompts_of(position, 6)]
+    targets = ["yes please", "no", "a b c", "blue", "red red", "me"]
+    assert backbone.divergence(prompts, prompts, targets).tolist() == pytest.approx([0] * 6, abs=1e-5)
+    assert (backbone.divergence(prompts[1:], prompts[:-1], targets[1:]) > 1e-4).all()
+
+
+def test_divergence_does_not_depend_on_the_batch_and_leaves_cached_prompts_as_they_are(case) -> None:
+    backbone, position = case
+    students, targets = prompts_of(position, 5), ["yes please", "no", "a b c", "blue", "red red"]
+    teachers = [Prompt(p.messages) for p in prompts_of(position, 8)[3:]]
+    before = backbone.loss(students, targets)
+    together = backbone.divergence(students, teachers, targets)
+    for i, found in enumerate(together.tolist()):
+        alone = backbone.divergence(students[i : i + 1], teachers[i : i + 1], targets[i : i + 1])
+        assert found == pytest.approx(alone.item(), abs=1e-4)
+    torch.testing.assert_close(backbone.loss(students, targets), before, atol=1e-5, rtol=1e-5)
+
+
+def test_words_are_the_models_own_embeddings_without_special_tokens(case) -> None:
+    backbone, _ = case
+    embeds = backbone.words("red blue red")
+    assert embeds.shape == (3, D)
+    assert torch.equal(embeds[0], embeds[2])
+    assert torch.equal(embeds, backbone.embed(backbone.tokenizer.convert_tokens_to_ids(["red", "blue", "red"])))
+
+
+def test_lengths_count_every_token_that_runs(case) -> None:
+    backbone, position = case
+    messages, prefix = (Message("user", "a b c"),), torch.zeros(2, D)
+    plain, soft = backbone.lengths([Prompt(messages), Prompt(messages, prefix, position)], ["yes"] * 2)
+    assert soft - plain == (4 if position == "both" else 2)
+
+
 def test_gradients_reach_the_prefix_and_only_the_prefix(case) -> None:
     backbone, position = case
     before = {k: v.clone() for k, v in backbone.model.state_dict().items()}
     prefix = torch.randn(2, D, requires_grad=True)
     backbone.generate([Prompt((Message("user", "a b"),), prefix.detach(), position)], Sampling(max_tokens=2))
-    backbone.loss([Prompt((Message("user", "a b"),), prefix, position)], ["yes"]).sum().backward()
-    assert prefix.grad is not None
-    assert prefix.grad.abs().sum() > 0
+    soft, teacher = Prompt((Message("user", "a b"),), prefix, position), Prompt((Message("user", "c d e"),))
+    for loss in (backbone.loss([soft], ["yes"]), backbone.divergence([soft], [teacher], ["yes"])):
+        prefix.grad = None
+        loss.sum().backward()
+        assert prefix.grad is not None
+        assert prefix.grad.abs().sum() > 0
     assert all(p.grad is None for p in backbone.model.parameters())
     assert all(torch.equal(before[k], v) for k, v in backbone.model.state_dict().items())
 
@@ -130,11 +183,44 @@ def test_nothing_to_generate_is_an_empty_answer(case) -> None:
     assert answer.finish == "length"
 
 
-def test_first_and_last_and_no_persona_differ(tiny_causal: Path) -> None:
+@torch.no_grad()
+def by_hand(backbone: CausalBackbone, *pieces: torch.Tensor, target: str) -> torch.Tensor:
+    """Log-probabilities [s, v] where an answer's tokens are predicted, by one plain run of the model."""
+    ids = backbone.target_ids(target)
+    columns = torch.cat([*pieces, backbone.embed(ids[:-1])])
+    return backbone.model(inputs_embeds=columns[None]).logits[0, -len(ids) :].log_softmax(-1)
+
+
+def test_each_position_is_where_it_says(tiny_causal: Path) -> None:
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
-    messages, prefix = (Message("user", "a b c"),), torch.randn(2, D, generator=torch.Generator().manual_seed(0))
-    prompts = [Prompt(messages, prefix, "first"), Prompt(messages, prefix, "last"), Prompt(messages)]
-    assert len({round(s.logprob, 3) for s in backbone.score(prompts, ["yes"] * 3)}) == 3
+    messages, soft = (Message("user", "a b c"),), torch.randn(2, D, generator=torch.Generator().manual_seed(0))
+    text = backbone.embed(backbone.prompt_ids(messages))
+    layouts = {
+        "first": (soft, text),
+        "second": (text[:1], soft, text[1:]),
+        "last": (text, soft),
+        "both": (soft, text, soft),
+    }
+    found = set()
+    for position, pieces in layouts.items():
+        [logprobs], _ = backbone.token_logprobs([Prompt(messages, soft, position)], ["yes please"])  # type: ignore[arg-type]
+        expected = by_hand(backbone, *pieces, target="yes please")
+        picked = expected[range(3), backbone.target_ids("yes please")]
+        torch.testing.assert_close(logprobs, picked, atol=1e-4, rtol=1e-4)
+        found.add(round(logprobs.sum().item(), 3))
+    [without], _ = backbone.token_logprobs([Prompt(messages)], ["yes please"])
+    assert len(found | {round(without.sum().item(), 3)}) == 5
+
+
+def test_divergence_is_the_mean_kl_of_the_teachers_next_tokens_to_the_prompts(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    student, teacher = Prompt((Message("user", "a b c"),)), Prompt((Message("user", "tell me more please"),))
+    mine, theirs = (
+        by_hand(backbone, backbone.embed(backbone.prompt_ids(p.messages)), target="yes no") for p in (student, teacher)
+    )
+    expected = (theirs.exp() * (theirs - mine)).sum(-1).mean()
+    found = backbone.divergence([student], [teacher], ["yes no"])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_a_prompt_runs_once_for_all_users_with_a_late_persona(tiny_causal: Path) -> None:
@@ -159,10 +245,11 @@ def test_a_full_prompt_cache_drops_the_oldest_and_stays_right(tiny_causal: Path)
     assert small._prompts.bytes <= 4000
 
 
-def test_an_encoder_decoder_model_has_no_last_position(tiny_t5: Path) -> None:
+@pytest.mark.parametrize("position", ["second", "last", "both"])
+def test_an_encoder_decoder_model_has_the_first_position_alone(tiny_t5: Path, position: str) -> None:
     backbone = Seq2SeqBackbone(Seq2SeqConfig(str(tiny_t5), "float32", "cpu"))
     with pytest.raises(MismatchError, match="position = 'first'"):
-        backbone.loss([Prompt((Message("user", "a"),), torch.zeros(1, D), "last")], ["yes"])
+        backbone.loss([Prompt((Message("user", "a"),), torch.zeros(1, D), position)], ["yes"])  # type: ignore[arg-type]
 
 
 def test_a_model_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from personaplug.training import TrainingConfig
 from personaplug.types import Example, Sampling
 
 METHODS = registry.names("method")
-CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"train_query_encoder": False}}
+CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}
 TRAINING = TrainingConfig(steps=2, batch_size=2, log_every=1, save_every=2)
 ONE = "LaMP_4"
 

@@ -10,7 +10,14 @@ from personaplug.errors import ConfigError
 
 # The bundle that an encoder's default model is; the others run with no weights.
 BUNDLES = {"hidden": "smollm2-135m", "sentence": "minilm"}
-OTHER = {"hashing": {"width": 64}, "hidden": {"layer": 3}, "sentence": {"normalize": False}}
+# What cannot be built with defaults.
+CONFIGS = {"joined": {"parts": [{"name": "style"}, {"name": "hashing"}]}}
+OTHER = {
+    "hashing": {"width": 64},
+    "hidden": {"layer": 3},
+    "sentence": {"normalize": False},
+    "joined": {"parts": [{"name": "hashing"}] * 2},
+}
 
 TEXTS = [
     "A movie about robots, and a good one.",
@@ -30,7 +37,7 @@ NAMES = [pytest.param(name, marks=pytest.mark.model) if name in BUNDLES else nam
 def encoder(request):
     if request.param in BUNDLES:
         models.pull(BUNDLES[request.param])
-    return registry.build("encoder", request.param)
+    return registry.build("encoder", request.param, CONFIGS.get(request.param))
 
 
 def cosine(a, b):
@@ -78,7 +85,7 @@ def test_progress_adds_up_to_the_number_of_texts(encoder):
 def test_the_key_names_the_encoder_and_differs_by_configuration(encoder):
     name = type(encoder).__module__.rsplit(".", 1)[-1]
     assert encoder.key.startswith(f"{name}:")
-    assert registry.build("encoder", name).key == encoder.key
+    assert registry.build("encoder", name, CONFIGS.get(name)).key == encoder.key
     if name in OTHER:
         assert registry.build("encoder", name, OTHER[name]).key != encoder.key
 

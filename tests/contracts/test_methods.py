@@ -15,7 +15,7 @@ from personaplug.methods.base import Method
 from personaplug.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 
-CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"train_query_encoder": False}, "summary": {"max_tokens": 8}}
+CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}, "summary": {"max_tokens": 8}}
 
 
 @pytest.fixture(scope="module")

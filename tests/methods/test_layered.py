@@ -45,11 +45,12 @@ def test_stored_states_hold_both_parts_and_give_what_fresh_ones_give(make_method
 def test_training_sees_the_text_too(make_method, synthetic, tmp_path, monkeypatch):
     method = make_method("plug", text=RECENT, persona_tokens=1)
     seen = []
-    loss = method.backbone.loss
-    monkeypatch.setattr(method.backbone, "loss", lambda p, t: seen.extend(p) or loss(p, t))
+    run = method.backbone.token_logprobs
+    monkeypatch.setattr(method.backbone, "token_logprobs", lambda p, t: seen.extend(p) or run(p, t))
     train = synthetic.examples("train")[:8]
     method.fit(train, [], TrainingConfig(steps=1, batch_size=4), tmp_path)
     written = {make_method("recent", k=1).personalize(e.request, Profile(e.history)).messages for e in train}
+    assert seen
     assert {p.messages for p in seen} <= written
 
 

@@ -223,7 +223,7 @@ def test_dense_keeps_unit_vectors_in_half_precision_under_the_encoder_s_key():
     assert state["vectors"].dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(state["vectors"].astype(float), axis=1), 1, atol=1e-3)
     assert method.needed_vectors().encoder.key in method.key
-    assert method.history_text == "{input} {output}"
+    assert method.history_texts == ("{input} {output}",)
     assert type(method).encodes(method.config)
 
 
@@ -264,8 +264,8 @@ def test_rrf_encodes_only_if_a_ranker_does():
     assert type(make("rrf")).encodes(make("rrf").config)
     plain = registry.build("method", "rrf", {"rankers": ["bm25", "recent"]}, backbone=EchoBackbone())
     assert not type(plain).encodes(plain.config)
-    assert plain.history_text is None
-    assert make("rrf").history_text == "{input} {output}"
+    assert plain.history_texts == ()
+    assert make("rrf").history_texts == ("{input} {output}",)
 
 
 def test_rrf_has_the_keys_of_its_rankers():

@@ -56,7 +56,8 @@ class Fitting(nn.Module):
     def _history_matrix(self, method: PlugMethod) -> tuple[list[Tensor], Tensor]:
         """Each behaviour's vector once [N, v·e] (float16, as stored), and each example's rows of it."""
         if not method.config.persona_tokens:
-            return [torch.zeros(0, dtype=torch.long)] * len(self.examples), torch.zeros(0, method.encoder_width)
+            wide = method.encoder_width * method.config.views
+            return [torch.zeros(0, dtype=torch.long)] * len(self.examples), torch.zeros(0, wide)
         at: dict[tuple[str, str], int] = {}
         behaviors: list[Behavior] = []
         rows = []
