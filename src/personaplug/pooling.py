@@ -57,8 +57,8 @@ class Softmax(Pooling):
 class Nearest(Pooling):
     """Cosine of the projected query and the key over a learned temperature, which begins where neighbours stand out.
 
-    The projection begins as the identity: untrained, it is a nearest-neighbour estimate in the encoder's space. Keys are
-    not projected: that would cost n·e² a request, and a product of two projections is a single one.
+    The projection begins as the identity: untrained, it is a nearest-neighbour estimate in the encoder's space. Keys
+    are not projected: that would cost n·e² a request, and a product of two projections is a single one.
     """
 
     wants_query = True

@@ -105,6 +105,9 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
     cls = registry.find("method", method["name"])
     if run.training.seed and "seed" in {f.name for f in dataclasses.fields(cls.Config)}:
         method.setdefault("seed", run.training.seed)  # what draws by itself draws anew for each seed
+    # Written out with its defaults: a result says what was run, and is measured again where a default has changed.
+    config = from_mapping(cls.Config, split_section(method, "method")[1], where=f"method {method['name']!r}")
+    method = {"name": method["name"], **to_mapping(config)}
     made = dataclasses.replace(run, method=method, methods={}, bench={})
     if encoder is not None:
         made = dataclasses.replace(made, encoder=encoder)
