@@ -32,6 +32,7 @@ _EXTRAS = {
     "matplotlib": "report",
     "jinja2": "report",
     "lm_eval": "lm-eval",
+    "peft": "lora",
 }
 
 

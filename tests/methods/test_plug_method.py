@@ -195,7 +195,7 @@ def test_no_training_requests_is_a_clear_error(make_method, tmp_path: Path) -> N
     ("config", "said"),
     [
         ({"objective": "nl"}, "objective 'nl' is unknown"),
-        ({"objective": "contrast"}, "teaches no answers"),
+        ({"objective": "contrast"}, "expected one of"),
         ({"pooling": "mean+next"}, "pooling 'next' is unknown"),
         ({"gate": True}, "gate = true needs persona tokens and a text method"),
         ({"gate": True, "text": {"name": "recent"}, "persona_tokens": 0}, "gate = true needs persona tokens"),
@@ -346,3 +346,10 @@ def test_a_trained_query_encoder_is_learnt_kept_and_quiet_afterwards(synthetic, 
     assert torch.equal(asked, method.queries(["drink"]))
     other.load_tensors(method.tensors())
     assert torch.equal(asked, other.queries(["drink"]))
+
+
+def test_an_artifact_keeps_what_was_learnt_and_not_what_stayed_frozen() -> None:
+    from personaplug.methods.plug import _learnt
+
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.BatchNorm1d(2))
+    assert set(_learnt(module)) == {k for k in module.state_dict() if k.startswith("1.")}

@@ -19,6 +19,7 @@ from personaplug.devices import DTYPES, pick_device
 from personaplug.encoders.base import TextRole, TrainableEncoder, Vectors
 from personaplug.errors import ModelError
 from personaplug.models import ResolvedModel, resolve
+from personaplug.registry import missing_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,10 @@ class SentenceEncoder(TrainableEncoder):
         """A float32 copy that gives queries their vectors [b, e], with gradients."""
         copied = _QueryEncoder(self._model, self.config)
         if how == "lora":
-            from peft import LoraConfig, inject_adapter_in_model
-
+            try:
+                from peft import LoraConfig, inject_adapter_in_model
+            except ModuleNotFoundError as error:
+                raise missing_extra("query_encoder = 'lora'", error) from error
             copied.requires_grad_(False)
             inject_adapter_in_model(LoraConfig(r=8, target_modules="all-linear"), copied.model[0].auto_model)
         return copied

@@ -60,6 +60,7 @@ class PlugMethod(Layered):
         self.encoder_width = self.needed_vectors().encoder.width if config.persona_tokens else backbone.width
         self.query_encoder: nn.Module | None = None
         self.gate = gate.Gate().to(self.device) if config.gate else None
+        self.teacher = build_text(config.teacher, self.name, backbone=backbone, vectors=vectors, task=task)
         self._check()
         self._build(seed=0)
 
@@ -109,7 +110,7 @@ class PlugMethod(Layered):
     @classmethod
     @override
     def encodes(cls, config: PlugConfig) -> bool:
-        return config.persona_tokens > 0 or encodes_text(config.text)
+        return config.persona_tokens > 0 or encodes_text(config.text) or encodes_text(config.teacher)
 
     @property
     def key(self) -> str:
@@ -184,18 +185,15 @@ class PlugMethod(Layered):
 
     def taught(self, examples: Sequence[Example]) -> list[Prompt]:
         """What the teacher reads for each example: the user's behaviours as text; nothing where there is no teacher."""
-        teacher = build_text(
-            self.config.teacher, self.name, backbone=self.backbone, vectors=self.vectors, task=self.task
-        )
-        if teacher is None:
+        if self.teacher is None:
             return []
-        states = teacher.prepare_many([e.history for e in examples])
+        states = self.teacher.prepare_many([e.history for e in examples])
         profiles = [Profile(e.history, s) for e, s in zip(examples, states, strict=True)]
-        return teacher.personalize_many([e.request for e in examples], profiles)
+        return self.teacher.personalize_many([e.request for e in examples], profiles)
 
     @override
     def tensors(self) -> dict[str, Tensor]:
-        return {f"{part}{k}": v for part, module in self._trained().items() for k, v in module.state_dict().items()}
+        return {f"{part}{k}": v for part, module in self._trained().items() for k, v in _learnt(module).items()}
 
     def _trained(self) -> dict[str, nn.Module]:
         """The parts that an artifact keeps, and how the names of their tensors begin."""
@@ -213,7 +211,9 @@ class PlugMethod(Layered):
         try:
             for part, module in reversed(self._trained().items()):
                 mine = [k for k in left if k.startswith(part)]
-                module.load_state_dict({k.removeprefix(part): left.pop(k) for k in mine})
+                given = {k.removeprefix(part): left.pop(k) for k in mine}
+                own = _learnt(module)
+                module.load_state_dict({**{k: v for k, v in module.state_dict().items() if k not in own}, **given})
         except RuntimeError as error:
             cause = str(error).splitlines()[-1].strip()
             raise MismatchError(f"method {self.name!r}: the saved weights do not fit: {cause}") from None
@@ -315,6 +315,12 @@ class PlugMethod(Layered):
         shares = self.plug.influence(values, weights).tolist()
         pairs = [Weight(b, w) for b, w in zip(history, shares, strict=True)]
         return sorted(pairs, key=lambda w: -w.weight)
+
+
+def _learnt(module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors without its frozen parameters (a low-rank change stands on an encoder that all have)."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {k: v for k, v in module.state_dict().items() if k not in frozen}
 
 
 _BATCH = 32  # requests, while the gate is fitted
