@@ -1,0 +1,87 @@
+"""Is the default plug better than the published one? Read from results/compare, seeds pooled, users resampled.
+
+    personaplug bench experiments/TASK/compare.toml --seeds 3 --results results/compare      # measures, per task
+    python benchmarks/beside_the_paper.py                                                    # compares, in seconds
+
+A task's claim is the paired gain of `plug` over another row in nats a token of what people really wrote or chose, over
+the seeds that both have, with its 95% bootstrap interval. The relative gain of a method is its share of the task
+prompt's loss that it takes away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from personaplug.bench import results
+from personaplug.bench.claims import Claim, record
+from personaplug.bench.compare import gain, pool
+from personaplug.bench.results import write_json
+from personaplug.bench.run import NLL, Row
+
+PLUG, CONTROL = "plug", "task_prompt"
+OTHERS = {
+    "pplug": ("pplug", ""),
+    "pplug-late": ("pplug late", ""),
+    "task-prompt": (CONTROL, ""),
+    "shuffled-users": (PLUG, "shuffled users"),
+}
+FACTOR = 1.5  # how many times the published one's mean relative gain is asked for
+
+
+def main() -> None:
+    """Compare, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/compare"), help="where results are")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks"), help="where the claims go")
+    arguments = parser.parse_args()
+    found: defaultdict[str, dict[int, dict[tuple[str, str], Row]]] = defaultdict(dict)
+    for path in sorted(arguments.folder.rglob("*-seed*.json")):
+        result = results.load(path)
+        found[result.task.name][result.seed] = {(r.method, r.control): r for r in result.rows}
+    if not found:
+        raise SystemExit(f"{arguments.folder}: no results; measure with personaplug bench first")
+    table = {task: compared(task, seeds, arguments.results) for task, seeds in found.items()}
+    relative = {m: float(np.mean([row[m] for row in table.values()])) for m in (PLUG, "pplug")}
+    print(f"mean relative gain over {CONTROL}: plug {relative[PLUG]:+.1%}, pplug {relative['pplug']:+.1%}")
+    words = (
+        f"mean relative gain of plug over the task prompt, {len(table)} tasks; that of pplug: {relative['pplug']:+.4f}"
+    )
+    holds = relative[PLUG] > max(FACTOR * relative["pplug"], 0.0)
+    claim = Claim.now("paper-relative-gain", words, [relative[PLUG]], f">= {FACTOR} times pplug's, and > 0", holds)
+    record(arguments.results / "claims.json", claim)
+    write_json(arguments.results / "beside_the_paper.json", json.loads(json.dumps(table)))
+
+
+def compared(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder: Path) -> dict[str, float]:
+    """One task's gains, printed and recorded; returns the relative gains over the control."""
+    share: dict[str, float] = {}
+    for name, key in OTHERS.items():
+        both = [s for s, rows in sorted(seeds.items()) if (PLUG, "") in rows and key in rows]
+        mine = pool([seeds[s][PLUG, ""] for s in both])
+        other = pool([seeds[s][key] for s in both])
+        over = gain(mine, other, NLL)
+        interval = over.interval
+        print(
+            f"{task:20s} plug {mine.scores[NLL]:.4f} over {name:14s} {other.scores[NLL]:.4f}: "
+            f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]  ({len(both)} seeds, {over.users} users)"
+        )
+        words = (
+            f"{task}: gain of plug over {name} in nats a token, {len(mine.ids)} test requests of {over.users} users, "
+            f"{len(both)} seeds"
+        )
+        if len(both) >= 3:  # fewer are looked at, and claim nothing
+            record(folder / "claims.json", Claim.now(f"paper-{task}-{name}", words, interval, "> 0", interval.low > 0))
+    for method in (PLUG, "pplug", "pplug late"):
+        both = [s for s, rows in sorted(seeds.items()) if (method, "") in rows and (CONTROL, "") in rows]
+        control = pool([seeds[s][CONTROL, ""] for s in both]).scores[NLL]
+        share[method] = round((control - pool([seeds[s][method, ""] for s in both]).scores[NLL]) / control, 5)
+    return share
+
+
+if __name__ == "__main__":
+    main()
