@@ -11,7 +11,6 @@ prompt's loss that it takes away.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def main() -> None:
     if all(sum(("pplug", "") in rows for rows in seeds.values()) >= SEEDS for seeds in found.values()):
         claim = Claim.now("paper-relative-gain", words, [relative[PLUG]], f">= {FACTOR} times pplug's, and > 0", holds)
         record(arguments.results / "claims.json", claim)
-    write_json(arguments.results / "beside_the_paper.json", json.loads(json.dumps(table)))
+    write_json(arguments.results / "beside_the_paper.json", table)
 
 
 def compared(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder: Path) -> dict[str, float]:

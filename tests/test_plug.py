@@ -153,10 +153,10 @@ def test_users_in_one_batch_get_what_each_gets_alone(config: PlugConfig, n: int,
 def test_the_order_of_behaviours_counts_only_where_a_pooling_says_so(config: PlugConfig, order: list[int]) -> None:
     plug, h, q = build(config), some(1, 5, E * config.views), torch.ones(1, E)
     kept, moved = (plug(x, everybody(1, 5), q).weights for x in (h, h[:, order]))
-    for at, track in enumerate(plug.tracks):
+    for at, track in enumerate(plug.poolings):
         same = torch.allclose(kept[0, at, order], moved[0, at], atol=1e-5)
         assert same == (not track.ordered or order == sorted(order))
-    if not any(track.ordered for track in plug.tracks):
+    if not any(track.ordered for track in plug.poolings):
         prefixes = (plug(x, everybody(1, 5), q).prefix for x in (h, h[:, order]))
         torch.testing.assert_close(*prefixes, atol=1e-4, rtol=1e-4)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from typing_extensions import override
 
 from personaplug.backbones.base import TrainableBackbone
@@ -20,6 +21,7 @@ from personaplug.errors import DataError, ModelError
 from personaplug.models import ResolvedModel
 from personaplug.types import Completion, Message, Prompt, Sampling, Scored
 
+PADDING = -100  # in the place of a target token's id
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
 
 
@@ -131,6 +133,32 @@ class InProcessBackbone(TrainableBackbone):
             raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
         return prefix
 
+    # -- training -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _answer_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Logits [b, s, v] where each prompt's target tokens are predicted, and their ids [b, s] (or PADDING)."""
+
+    def _taught_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> Tensor:
+        """The same logits of prompts of text alone."""
+        return self._answer_logits(prompts, targets)[0]
+
+    @override
+    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids = [self.target_ids(t) for t in targets]
+        counts = torch.tensor([len(i) for i in ids], device=self.device)
+        return picked_logprobs(*self._answer_logits(prompts, ids)), counts
+
+    @override
+    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
+        ids = [self.target_ids(t) for t in targets]
+        with torch.no_grad():
+            taught = self._taught_logits(teachers, ids).log_softmax(-1)
+        logits, picked = self._answer_logits(prompts, ids)
+        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
+        known = picked != PADDING
+        return (each * known).sum(-1) / known.sum(-1)
+
     # -- scoring ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -202,6 +230,12 @@ class InProcessBackbone(TrainableBackbone):
 
     def _detokenize(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def picked_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities [b, s] of the tokens of those ids [b, s], 0 at PADDING, by logits [b, s, v]."""
+    nats = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=PADDING, reduction="none")
+    return -nats.view(ids.shape)
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from personaplug.pooling import POOLINGS, Pooling
+from personaplug.pooling import POOLINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,10 @@ class Plug(nn.Module):
         self.scale = config.scale or token_norm
         width, wide = config.projector_width or model_width, encoder_width * config.views
         tracks = [POOLINGS[p](encoder_width, config.temperature) for p in config.poolings]
-        self.tracks: list[Pooling] = tracks if config.persona_tokens else []
-        self.poolings = nn.ModuleList(self.tracks)
-        self.nobody = nn.Parameter(torch.zeros(len(self.tracks))) if config.nobody else None
+        self.poolings = nn.ModuleList(tracks if config.persona_tokens else [])
+        self.nobody = nn.Parameter(torch.zeros(len(self.poolings))) if config.nobody else None
         self.inner = nn.Linear(wide, width)
-        self.outer = nn.Linear(max(len(self.tracks), 1) * width, max(config.persona_tokens, 1) * model_width)
+        self.outer = nn.Linear(max(len(self.poolings), 1) * width, max(config.persona_tokens, 1) * model_width)
         self.gain = nn.Parameter(torch.ones(config.persona_tokens, 1)) if config.unit_tokens else None
         self.instruction = nn.Parameter(torch.rand(config.instruction_tokens, encoder_width))
         self.instruction_mlp = nn.Sequential(
@@ -240,10 +239,10 @@ class Plug(nn.Module):
 
         What is missing from 1 is nobody's; all of it where the history is empty.
         """
-        if not self.tracks or not keys.shape[1]:
-            return keys.new_zeros(len(keys), len(self.tracks), keys.shape[1])
+        if not self.poolings or not keys.shape[1]:
+            return keys.new_zeros(len(keys), len(self.poolings), keys.shape[1])
         age = mask.flip(1).cumsum(1).flip(1) - mask.long()
-        logits = torch.stack([track(keys, query, age) for track in self.tracks], dim=1)
+        logits = torch.stack([track(keys, query, age) for track in self.poolings], dim=1)
         # A finite floor, not -inf: softmax over an empty history must not be NaN.
         logits = logits.masked_fill(~mask[:, None], torch.finfo(logits.dtype).min)
         if self.nobody is None:
@@ -274,7 +273,7 @@ class Plug(nn.Module):
 
     def nobodys_prefix(self, rows: int = 1) -> Tensor:
         """The prefix of the unknown user [rows, i + k, d]."""
-        weights = self.inner.bias.new_zeros(rows, max(len(self.tracks), 1), 0)
+        weights = self.inner.bias.new_zeros(rows, len(self.poolings), 0)
         return self.pool(weights.new_zeros(rows, 0, len(self.inner.bias)), weights)
 
     def influence(self, values: Tensor, weights: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_a_gated_prompt_has_the_persona_and_either_messages_and_a_saved_gate_cho
     other = make_method("plug", **GATED)
     assert other.key != method.key
     # The fitted gate may be open or closed for all: this one is neither.
-    cosines = method._looked([e.request for e in examples], [Profile(e.history) for e in examples])[:, 1]
+    cosines = method._personas([e.request for e in examples], [Profile(e.history) for e in examples])[1][:, 1]
     tensors = method.tensors() | {"gate.weight": torch.tensor([0.0, 1.0, 0.0]), "gate.bias": -cosines.median()}
     tensors |= {"gate.center": torch.zeros(F), "gate.spread": torch.ones(F)}
     for m in (method, other):

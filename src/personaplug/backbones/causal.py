@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from personaplug import models
 from personaplug.devices import pick_device, pick_dtype
-from personaplug.inprocess import InProcessBackbone, load_pretrained
+from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.prompt_cache import PromptCache
 from personaplug.types import Message, Needs, Prompt
 
@@ -172,16 +172,10 @@ class CausalBackbone(InProcessBackbone):
             inputs = self._inputs(left, head)
             return _Head(self.model.base_model(**inputs, use_cache=True).past_key_values, inputs["attention_mask"])
 
-    def _logprobs(self, head: _Head | None, left: _Left, targets: list[list[int]]) -> Tensor:
-        """Log-probabilities [b, s] of the target tokens (0 at padding) after `head`, which has run, and `left`."""
-        logits, ids = self._logits(head, left, targets)
-        picked = -F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=-1, reduction="none")
-        return picked.view(ids.shape)
-
     def _logits(self, head: _Head | None, left: _Left, targets: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Logits [b, s, v] where the target tokens are predicted, and their ids [b, s] (-1 at padding)."""
-        ids = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, -1).to(self.device)
-        known = ids >= 0
+        """Logits [b, s, v] where the target tokens are predicted, and their ids [b, s] (or PADDING)."""
+        ids = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, PADDING).to(self.device)
+        known = ids != PADDING
         right = self.model.get_input_embeddings()(ids[:, :-1].clamp(min=0))
         columns = _Left(torch.cat([left.embeds, right], dim=1), torch.cat([left.mask, known[:, :-1].long()], dim=1))
         logits = self.model(
@@ -192,19 +186,12 @@ class CausalBackbone(InProcessBackbone):
     # -- what a backbone does -------------------------------------------------------------------------------------
 
     @override
-    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
-        ids = [self.target_ids(t) for t in targets]
-        counts = torch.tensor([len(i) for i in ids], device=self.device)
-        return self._logprobs(*self._split(prompts), ids), counts
+    def _answer_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> tuple[Tensor, Tensor]:
+        return self._logits(*self._split(prompts), targets)
 
     @override
-    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
-        ids = [self.target_ids(t) for t in targets]
-        with torch.no_grad():
-            taught = self._logits(*self._but_last(teachers), ids)[0].log_softmax(-1)
-        logits, picked = self._logits(*self._split(prompts), ids)
-        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
-        return (each * (picked >= 0)).sum(-1) / (picked >= 0).sum(-1)
+    def _taught_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> Tensor:
+        return self._logits(*self._but_last(prompts), targets)[0]
 
     def _but_last(self, prompts: Sequence[Prompt]) -> tuple[_Head | None, _Left]:
         """Text prompts as what has run and their last tokens: these predict an answer's first, and so run again."""
@@ -223,7 +210,7 @@ class CausalBackbone(InProcessBackbone):
         if head is not None:
             head.cache.batch_select_indices(rows)
             head = _Head(head.cache, head.mask[rows])
-        return self._logprobs(head, _Left(left.embeds[rows, -1:], left.mask[rows, -1:]), targets)
+        return picked_logprobs(*self._logits(head, _Left(left.embeds[rows, -1:], left.mask[rows, -1:]), targets))
 
     @override
     def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:

@@ -13,14 +13,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.errors import MismatchError
-from personaplug.inprocess import InProcessBackbone, load_pretrained
+from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.types import Message, Needs, Prompt
 
 
@@ -77,39 +76,20 @@ class Seq2SeqBackbone(InProcessBackbone):
         encoder = self.model.get_encoder()
         return encoder(inputs_embeds=pad_sequence(rows, True, 0.0), attention_mask=mask), mask
 
-    def _logprobs(self, prompts: Sequence[Prompt], targets: list[list[int]], rows: Tensor | None = None) -> Tensor:
-        """Log-probabilities [b, s] of target tokens (0 at padding); `rows`: which prompt each target answers."""
-        logits, labels = self._logits(prompts, targets, rows)
-        return -F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-
-    def _logits(
+    @override
+    def _answer_logits(
         self, prompts: Sequence[Prompt], targets: list[list[int]], rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits [b, s, v] and the target tokens' ids [b, s] (-100 at padding)."""
+        """Also for targets of which `rows` says which prompt each answers."""
         states, mask = self._encode(prompts)
         if rows is not None:
             states.last_hidden_state, mask = states.last_hidden_state[rows], mask[rows]
-        labels = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, -100).to(self.device)
+        labels = pad_sequence([torch.tensor(t, dtype=torch.long) for t in targets], True, PADDING).to(self.device)
         return self.model(encoder_outputs=states, attention_mask=mask, labels=labels).logits.float(), labels
 
     @override
-    def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
-        ids = [self.target_ids(t) for t in targets]
-        counts = torch.tensor([len(i) for i in ids], device=self.device)
-        return self._logprobs(prompts, ids), counts
-
-    @override
-    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
-        ids = [self.target_ids(t) for t in targets]
-        with torch.no_grad():
-            taught = self._logits(teachers, ids)[0].log_softmax(-1)
-        logits, labels = self._logits(prompts, ids)
-        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
-        return (each * (labels >= 0)).sum(-1) / (labels >= 0).sum(-1)
-
-    @override
     def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:
-        return self._logprobs(prompts, targets, rows)
+        return picked_logprobs(*self._answer_logits(prompts, targets, rows))
 
     @override
     def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:

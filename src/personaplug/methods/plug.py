@@ -146,12 +146,11 @@ class PlugMethod(Layered):
             dev=len(dev),
         ).run()
         fitting.eval()
-        self._key = ""
         if self.gate is not None:
             # Requests that nothing was trained on, where there are some.
             chosen = slice(len(train), None) if dev else slice(0, _GATED)
             self._fit_gate(self.gate, examples[chosen], written[chosen])
-            self._key = ""
+        self._key = ""
         return result
 
     @torch.inference_mode()
@@ -161,7 +160,7 @@ class PlugMethod(Layered):
         for start in range(0, len(plain), _BATCH):
             here = plain[start : start + _BATCH]
             profiles = [Profile(e.history, self._prepare(e.history)) for e in here]
-            prefixes = self._prefixes([e.request for e in here], profiles)
+            prefixes, seen = self._personas([e.request for e in here], profiles)
             position, targets = self.config.position, [e.target for e in here]
             nats = [
                 self.backbone.loss(
@@ -170,7 +169,7 @@ class PlugMethod(Layered):
                 for side in (here, written[start : start + _BATCH])
             ]
             gain.append(nats[0] - nats[1])
-            looked.append(self._looked([e.request for e in here], profiles))
+            looked.append(seen)
         fresh.fit(torch.cat(looked), torch.cat(gain))
 
     def _with_text(self, examples: Sequence[Example]) -> list[Example]:
@@ -253,26 +252,31 @@ class PlugMethod(Layered):
 
     @override
     def personalize_many(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Prompt]:
-        prefixes = self._prefixes(requests, profiles)
-        written = self.text_requests(requests, profiles)
-        if self.gate is not None:
-            opened = self.gate(self._looked(requests, profiles)).tolist()
-            written = [w if yes else r for w, r, yes in zip(written, requests, opened, strict=True)]
+        if not requests:
+            return []
+        prefixes, looked = self._personas(requests, profiles)
+        written = list(requests)
+        opened = range(len(requests)) if self.gate is None else self.gate(looked).nonzero()[:, 0].tolist()
+        texts = self.text_requests([requests[i] for i in opened], [profiles[i] for i in opened])
+        for i, text in zip(opened, texts, strict=True):
+            written[i] = text
         return [
             Prompt(r.messages, prefix=p, position=self.config.position) for r, p in zip(written, prefixes, strict=True)
         ]
 
     @torch.inference_mode()
-    def _prefixes(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Tensor]:
-        if not requests:
-            return []
+    def _personas(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> tuple[list[Tensor], Tensor]:
+        """Each request's prefix [i + k, d], and what the gate looks at [b, f] (f is 0 where there is no gate)."""
+        nothing = torch.zeros(len(requests), 0, device=self.device)
         if not self.config.persona_tokens:
-            return [self.plug.nobodys_prefix()[0]] * len(requests)
+            return [self.plug.nobodys_prefix()[0]] * len(requests), nothing
         states = self._states(profiles)
         if "prefix" in states[0]:
-            return [torch.as_tensor(s["prefix"], device=self.device) for s in states]
+            return [torch.as_tensor(s["prefix"], device=self.device) for s in states], nothing
+        keys, mask, query = self._compared(requests, states)
         values = self._padded([s["values"] for s in states])
-        return list(self.plug.pool(values, self.plug.weights(*self._compared(requests, states))))
+        looked = nothing if self.gate is None else gate.features(keys, mask, query)
+        return list(self.plug.pool(values, self.plug.weights(keys, mask, query))), looked
 
     def _states(self, profiles: Sequence[Profile]) -> list[State]:
         states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
@@ -281,20 +285,12 @@ class PlugMethod(Layered):
     def _padded(self, rows: Sequence[Any]) -> Tensor:
         return pad_sequence([torch.as_tensor(r).float() for r in rows], batch_first=True).to(self.device)
 
-    def _compared(self, requests: Sequence[Request], states: Sequence[State]) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Keys [b, n, e] and mask [b, n] of users, and queries [b, e] where they count."""
+    def _compared(self, requests: Sequence[Request], states: Sequence[State]) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys [b, n, e] and mask [b, n] of users, and queries [b, e]."""
         keys = self._padded([s["keys"] for s in states])
         sizes = torch.tensor([len(s["keys"]) for s in states], device=self.device)
         mask = torch.arange(keys.shape[1], device=self.device) < sizes[:, None]
-        wanted = self.config.wants_query or self.gate is not None
-        return keys, mask, self.plug.query(self.queries([r.query for r in requests])) if wanted else None
-
-    @torch.inference_mode()
-    def _looked(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> Tensor:
-        """What the gate looks at [b, f]."""
-        keys, mask, query = self._compared(requests, self._states(profiles))
-        assert query is not None
-        return gate.features(keys, mask, query)
+        return keys, mask, self.plug.query(self.queries([r.query for r in requests]))
 
     def queries(self, texts: Sequence[str]) -> Tensor:
         """Raw query vectors [b, e]; gradients flow where the query encoder is trained."""
