@@ -23,7 +23,7 @@ LAYERS = (
         "prompt_cache", "jsonl_reader",
     },
     {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
-    {"training", "artifacts", "vectors", "ingest", "wording", "score_cache"},
+    {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},
     {"methods"},
     {"assembly"},
     {"personalizer"},

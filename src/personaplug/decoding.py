@@ -1,14 +1,18 @@
-"""One answer while it is being decoded: which token next, when it ends, and how much of it may be shown."""
+"""Answers while they are being decoded: which token next, when each ends, how much may be shown, who runs together.
+
+b: rows, v: vocabulary.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from personaplug.types import Sampling
+from personaplug.types import Prompt, Sampling
 
 _UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
 
@@ -28,17 +32,14 @@ class Choice:
         else:
             self._generator.manual_seed(sampling.seed)
 
-    def take(self, logits: Tensor) -> int:
-        """The next token from logits [v]; an answer that is done repeats its last token, which nobody reads."""
-        if self.done:
-            return self.tokens[-1] if self.tokens else 0
+    def take(self, logits: Tensor) -> None:
+        """Draw the next token from logits [v]."""
         token = self._draw(logits)
         if token in self._ends:
             self.finish, self.done = "stop", True
         else:
             self.tokens.append(token)
             self.done = len(self.tokens) >= self.sampling.max_tokens
-        return token
 
     def check_stop(self, text: str) -> None:
         """End the answer if its text so far holds a stop string."""
@@ -55,6 +56,77 @@ class Choice:
             ranked[ranked.cumsum(-1) - ranked >= self.sampling.top_p] = 0
             return int(order[torch.multinomial(ranked, 1, generator=self._generator)])
         return int(torch.multinomial(probs, 1, generator=self._generator))
+
+
+class Decoding(ABC):
+    """Prompts that a model has read and continues, a row each."""
+
+    logits: Tensor
+    """[b, v], float32: of each row's next token."""
+
+    @abstractmethod
+    def step(self, tokens: Sequence[int]) -> None:
+        """Read one more token a row."""
+
+    @abstractmethod
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in this order; their logits are those of the last step."""
+
+    @abstractmethod
+    def join(self, other: Self) -> None:
+        """Add another's rows after one's own."""
+
+
+class RunningBatch:
+    """Answers that are decoded together; each may join and leave at any step (as in Orca, OSDI 2022).
+
+    Args:
+        begin: reads prompts.
+        text: what tokens say.
+    """
+
+    def __init__(self, begin: Callable[[Sequence[Prompt]], Decoding], text: Callable[[Sequence[int]], str]) -> None:
+        self.choices: list[Choice] = []
+        self._begin = begin
+        self._text = text
+        self._decoding: Decoding | None = None
+
+    def admit(self, prompts: Sequence[Prompt], choices: Sequence[Choice]) -> None:
+        """Read prompts and draw the first token of each; those running meanwhile wait."""
+        self._leave()
+        with torch.inference_mode():
+            begun = self._begin(prompts)
+            self._draw(begun, choices)
+            if self._decoding is None:
+                self._decoding = begun
+            else:
+                self._decoding.join(begun)
+        self.choices += choices
+
+    def step(self) -> None:
+        """Draw one more token of each answer that is not done."""
+        self._leave()
+        if self._decoding is not None:
+            with torch.inference_mode():
+                self._decoding.step([choice.tokens[-1] for choice in self.choices])
+                self._draw(self._decoding, self.choices)
+
+    def _leave(self) -> None:
+        """Those that are done make room."""
+        stay = [row for row, choice in enumerate(self.choices) if not choice.done]
+        if self._decoding is not None and len(stay) < len(self.choices):
+            self.choices = [self.choices[row] for row in stay]
+            with torch.inference_mode():
+                if stay:
+                    self._decoding.keep(stay)
+                else:
+                    self._decoding = None
+
+    def _draw(self, decoding: Decoding, choices: Sequence[Choice]) -> None:
+        for row, choice in enumerate(choices):
+            choice.take(decoding.logits[row])
+            if choice.sampling.stop and not choice.done:
+                choice.check_stop(self._text(choice.tokens))
 
 
 def visible_text(text: str, stop: tuple[str, ...], *, final: bool = True) -> str:

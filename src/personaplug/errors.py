@@ -38,6 +38,10 @@ class ModelError(PersonaplugError):
     """A model's weights are missing, damaged or unusable here."""
 
 
+class BusyError(PersonaplugError):
+    """More is asked for than can be done now; the same request may succeed later."""
+
+
 class MissingExtraError(PersonaplugError):
     """A library that an extra would have installed is missing."""
 

@@ -6,8 +6,8 @@ Shapes: b: rows, k: prefix tokens, d: the model's width, v: vocabulary.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.batching import token_batches
-from personaplug.decoding import Choice, visible_text
+from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
 from personaplug.errors import DataError, ModelError
 from personaplug.models import ResolvedModel
 from personaplug.types import Completion, Message, Prompt, Sampling, Scored
@@ -184,46 +184,63 @@ class InProcessBackbone(TrainableBackbone):
 
     # -- decoding -------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
-        """Read the prompts; the result gives logits [b, v]: called with nothing first, then with the last tokens."""
+    joins: ClassVar[bool]
+    """Whether prompts can join others that are being decoded."""
 
-    def _decode(self, prompts: Sequence[Prompt], choices: list[Choice]) -> Iterator[None]:
-        """Extend every choice by a token at each step until all are done; each row draws from its own generator."""
-        if all(c.done for c in choices):
-            return
-        with torch.inference_mode():
-            step = self._stepper(prompts)
-            logits = step(None)
-        while True:
-            tokens = [choice.take(logits[row]) for row, choice in enumerate(choices)]
-            for choice in choices:
-                if not choice.done and choice.sampling.stop:
-                    choice.check_stop(self._detokenize(choice.tokens))
-            yield
-            if all(c.done for c in choices):
-                return
-            with torch.inference_mode():
-                logits = step(tokens)
+    @abstractmethod
+    def begin(self, prompts: Sequence[Prompt]) -> Decoding:
+        """Read prompts, without gradients."""
+
+    def unread(self, prompt: Prompt) -> int:
+        """How many tokens of a prompt must be read before its answer begins."""
+        return self.left_length(prompt)
+
+    def read_ahead(self, prompt: Prompt, tokens: int) -> int:
+        """Read at most `tokens` of a long prompt and keep their states, if they can be kept; what is then unread.
+
+        So that it is read piece by piece between the steps of the answers that are being decoded.
+        """
+        del tokens
+        return self.unread(prompt)
+
+    def running(self) -> RunningBatch:
+        """An empty batch of answers of this model."""
+        return RunningBatch(self.begin, self._detokenize)
+
+    def choice(self, sampling: Sampling) -> Choice:
+        """An answer that has no token yet."""
+        return Choice(sampling, self._ends)
+
+    def completion(self, prompt: Prompt, choice: Choice) -> Completion:
+        """The answer as it is now."""
+        text = visible_text(self._detokenize(choice.tokens), choice.sampling.stop)
+        return Completion(text, tuple(choice.tokens), self.left_length(prompt), choice.finish)
+
+    def visible(self, choice: Choice) -> str:
+        """How much of a growing answer may be shown."""
+        return visible_text(self._detokenize(choice.tokens), choice.sampling.stop, final=choice.done)
 
     @override
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         lengths = [self.left_length(p) + sampling.max_tokens for p in prompts]
-        out: dict[int, Completion] = {}
-        for batch in token_batches(lengths, self.batch_tokens):
-            choices = [Choice(sampling, self._ends) for _ in batch]
-            for _ in self._decode([prompts[i] for i in batch], choices):
-                pass
-            for i, choice in zip(batch, choices, strict=True):
-                text = visible_text(self._detokenize(choice.tokens), sampling.stop)
-                out[i] = Completion(text, tuple(choice.tokens), self.left_length(prompts[i]), choice.finish)
-        return [out[i] for i in range(len(prompts))]
+        choices = [self.choice(sampling) for _ in prompts]
+        if sampling.max_tokens > 0:
+            for batch in token_batches(lengths, self.batch_tokens):
+                running = self.running()
+                running.admit([prompts[i] for i in batch], [choices[i] for i in batch])
+                while not all(choice.done for choice in running.choices):
+                    running.step()
+        return [self.completion(p, c) for p, c in zip(prompts, choices, strict=True)]
 
     @override
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
-        choice, sent = Choice(sampling, self._ends), 0
-        for _ in self._decode([prompt], [choice]):
-            text = visible_text(self._detokenize(choice.tokens), sampling.stop, final=choice.done)
+        choice, running, sent = self.choice(sampling), self.running(), 0
+        while not choice.done:
+            if choice.tokens:
+                running.step()
+            else:
+                running.admit([prompt], [choice])
+            text = self.visible(choice)
             if len(text) > sent:
                 yield text[sent:]
                 sent = len(text)

@@ -12,10 +12,10 @@ Shapes: b: rows, t: columns left of the bar, s: target columns, k: prefix tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -24,12 +24,12 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.decoding import Decoding
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
-from personaplug.prompt_cache import PromptCache
+from personaplug.prompt_cache import BLOCK, PromptCache
 from personaplug.types import Message, Needs, Prompt
 
-_WORTH_SHARING = 8  # tokens
 # How many of a prompt's tokens stand before a prefix of each position; None: it stands at the end alone.
 _BEFORE = {"first": 0, "second": 1, "both": 0, "last": None}
 
@@ -78,6 +78,7 @@ class CausalBackbone(InProcessBackbone):
     summary = "any Hugging Face decoder-only model, in this process; text and soft tokens"
     source = "transformers AutoModelForCausalLM"
     accepts = Needs.TEXT | Needs.PREFIX
+    joins = True
 
     def __init__(self, config: CausalConfig) -> None:
         from transformers import AutoModelForCausalLM
@@ -93,7 +94,7 @@ class CausalBackbone(InProcessBackbone):
         # `logits_to_keep` hands the head a strided slice, for which torch copies the whole head once a row (b x v x d).
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
         self._slides = any(t != "full_attention" for t in getattr(model.config, "layer_types", None) or ())
-        self._prompts: PromptCache[tuple[Message, ...]] = PromptCache(config.prompt_cache)
+        self._prompts = PromptCache(config.prompt_cache)
 
     @override
     def _text(self, messages: tuple[Message, ...]) -> str:
@@ -104,17 +105,18 @@ class CausalBackbone(InProcessBackbone):
 
     # -- the two sides of the bar ---------------------------------------------------------------------------------
 
+    def _embeds(self, prompt: Prompt) -> Tensor:
+        """All of a prompt with its prefix in its place [t, d]."""
+        embeds = self.embed(self.prompt_ids(prompt.messages))
+        if prompt.prefix is None:
+            return embeds
+        prefix, at = self.soft(prompt), _BEFORE[prompt.position]
+        after = [prefix] if prompt.position in ("last", "both") else []
+        before = [embeds[:at], prefix] if at is not None else []
+        return torch.cat([*before, embeds[at or 0 :], *after])
+
     def _left(self, prompts: Sequence[Prompt]) -> _Left:
-        rows = []
-        for prompt in prompts:
-            embeds = self.embed(self.prompt_ids(prompt.messages))
-            if prompt.prefix is not None:
-                prefix, at = self.soft(prompt), _BEFORE[prompt.position]
-                after = [prefix] if prompt.position in ("last", "both") else []
-                before = [embeds[:at], prefix] if at is not None else []
-                embeds = torch.cat([*before, embeds[at or 0 :], *after])
-            rows.append(embeds)
-        return self._pad(rows)
+        return self._pad([self._embeds(p) for p in prompts])
 
     def _pad(self, rows: list[Tensor]) -> _Left:
         mask = pad_sequence([torch.ones(len(r), dtype=torch.long) for r in rows], True, 0, "left").to(self.device)
@@ -130,31 +132,64 @@ class CausalBackbone(InProcessBackbone):
 
     def _prompt_head(self, prompts: Sequence[Prompt]) -> _Head:
         """The prompts' own columns, from the cache where they have run before."""
-        from transformers import DynamicCache
-
-        keys = [p.messages for p in prompts]
         # Not in inference mode, even when the caller is: training must be able to read these states later.
         with torch.inference_mode(False), torch.no_grad():
-            if not self.config.prompt_cache or self._slides:
-                return self._run(self._left([Prompt(k) for k in keys]))
-            if missing := self._prompts.missing(keys):
-                head = self._run_shared(missing)
-                self._prompts.put(missing, head.cache, head.mask)
-            states, mask = self._prompts.get(keys)
+            if not self._keeps:
+                return self._run(self._left([Prompt(p.messages) for p in prompts]))
+            ids = [tuple(self.prompt_ids(p.messages)) for p in prompts]
+            self._read_shared(ids)
+            self._read(ids)
+            head = self._known(ids)
             self._prompts.trim()
-            return _Head(DynamicCache(states), mask)
+        assert head is not None  # a prompt has tokens
+        return head
 
-    def _run_shared(self, conversations: Sequence[tuple[Message, ...]]) -> _Head:
-        """Run prompts; what all begin with (a system message, say) runs once."""
-        ids = [self.prompt_ids(c) for c in conversations]
-        shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False)))
-        common = min(shared, min(map(len, ids)) - 1)  # one column is left for each row
-        if common < _WORTH_SHARING or len(ids) == 1:
-            return self._run(self._left([Prompt(c) for c in conversations]))
-        head = self._run(self._pad([self.embed(ids[0][:common])]))
-        head.cache.batch_repeat_interleave(len(ids))
-        rest = self._pad([self.embed(row[common:]) for row in ids])
-        return self._run(rest, _Head(head.cache, head.mask.expand(len(ids), -1)))
+    @property
+    def _keeps(self) -> bool:
+        return bool(self.config.prompt_cache) and not self._slides
+
+    def _known(self, ids: Sequence[Sequence[int]]) -> _Head | None:
+        """What the cache holds of the beginning of each prompt."""
+        from transformers import DynamicCache
+
+        found = self._prompts.get(ids)
+        return None if found is None else _Head(DynamicCache(found[0]), found[1])
+
+    def _read_shared(self, ids: Sequence[Sequence[int]]) -> None:
+        """Run what all prompts begin with (a system message, say) once."""
+        if len(set(ids)) > 1:
+            shared = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False)))
+            self._read([ids[0][: shared // BLOCK * BLOCK]])
+
+    def _read(self, ids: Sequence[Sequence[int]]) -> None:
+        """Run what the cache does not hold of the prompts, and keep it."""
+        missing = [row for row in dict.fromkeys(ids) if self._prompts.known(row) < len(row)]
+        if missing:
+            head = self._known(missing)
+            left = self._pad([self.embed(row[self._prompts.known(row) :]) for row in missing])
+            whole = self._run(left, head)
+            self._prompts.put(missing, whole.cache, whole.mask)
+
+    @override
+    def unread(self, prompt: Prompt) -> int:
+        return self.left_length(prompt) - self._prompts.known(self._parts(prompt)[0])
+
+    @override
+    def read_ahead(self, prompt: Prompt, tokens: int) -> int:
+        ids, _ = self._parts(prompt)
+        upto = (self._prompts.known(ids) + tokens) // BLOCK * BLOCK
+        with torch.inference_mode(False), torch.no_grad():
+            self._read([ids[:upto]])
+            self._prompts.trim()
+        return self.unread(prompt)
+
+    def _parts(self, prompt: Prompt) -> tuple[tuple[int, ...], Tensor]:
+        """The token ids whose states may be kept, and embeddings [t, d] of what follows them: at least one column."""
+        ids = tuple(self.prompt_ids(prompt.messages))
+        late = prompt.prefix is not None and prompt.position == "last"
+        if not self._keeps or not (late or prompt.prefix is None):
+            return (), self._embeds(prompt)
+        return (ids, self.soft(prompt)) if late else (ids[:-1], self.embed(ids[-1:]))
 
     def _inputs(self, left: _Left, head: _Head | None) -> dict[str, Any]:
         """Arguments that run `left` after `head`."""
@@ -213,22 +248,77 @@ class CausalBackbone(InProcessBackbone):
         return picked_logprobs(*self._logits(head, _Left(left.embeds[rows, -1:], left.mask[rows, -1:]), targets))
 
     @override
-    def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
-        """Decode with a growing cache: called with nothing, then with the last tokens, returns logits [b, v]."""
-        head, left = self._split(prompts)
-        inputs: dict[str, Any] = self._inputs(left, head)
-
-        def step(tokens: list[int] | None) -> Tensor:
-            nonlocal inputs
-            if tokens is not None:
-                inputs = {
-                    "input_ids": torch.tensor(tokens, dtype=torch.long, device=self.device)[:, None],
-                    "attention_mask": F.pad(inputs["attention_mask"], (0, 1), value=1),
-                    "position_ids": inputs["position_ids"][:, -1:] + 1,
-                    "past_key_values": inputs["past_key_values"],
-                }
+    def begin(self, prompts: Sequence[Prompt]) -> Decoding:
+        parts = [self._parts(p) for p in prompts]
+        ids = [kept for kept, _ in parts]
+        # Not in inference mode: what is kept here may be read in training.
+        with torch.inference_mode(False), torch.no_grad():
+            if all(ids):
+                self._read_shared(ids)
+            head = self._known(ids) if any(ids) else None
+            rest = [row[self._prompts.known(row) :] for row in ids]
+            left = self._pad([torch.cat([self.embed(r), after]) for r, (_, after) in zip(rest, parts, strict=True)])
+            inputs = self._inputs(left, head)
             out = self.model(**inputs, use_cache=True, logits_to_keep=1)
-            inputs["past_key_values"] = out.past_key_values
-            return out.logits[:, -1].float()
+            if any(rest):
+                mask = inputs["attention_mask"].clone()
+                for row, (_, after) in enumerate(parts):
+                    mask[row, mask.shape[1] - len(after) :] = 0
+                self._prompts.put(ids, out.past_key_values, mask)
+                self._prompts.trim()
+        return _Rows(self.model, out, inputs["attention_mask"])
 
-        return step
+
+class _Rows(Decoding):
+    """Rows of a growing key-value cache, left-padded: the last column of each is its newest token."""
+
+    def __init__(self, model: Any, out: Any, mask: Tensor) -> None:
+        self._model = model
+        self._mask = mask  # [b, t]
+        self._take(out)
+
+    def _take(self, out: Any) -> None:
+        self._cache = out.past_key_values
+        self.logits = out.logits[:, -1].float()
+
+    @override
+    def step(self, tokens: Sequence[int]) -> None:
+        position = self._mask.sum(-1, keepdim=True)
+        self._mask = F.pad(self._mask, (0, 1), value=1)
+        self._take(
+            self._model(
+                input_ids=torch.tensor(tokens, dtype=torch.long, device=self._mask.device)[:, None],
+                attention_mask=self._mask,
+                position_ids=position,
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        )
+
+    @override
+    def keep(self, rows: Sequence[int]) -> None:
+        at = torch.tensor(rows, dtype=torch.long, device=self._mask.device)
+        self._cache.batch_select_indices(at)
+        self._mask, self.logits = self._mask[at], self.logits[at]
+        empty = int(self._mask.any(0).int().argmax())  # columns that only longer rows had
+        if not any(layer.is_sliding for layer in self._cache.layers):
+            self._mask = self._mask[:, empty:]
+            for layer in self._cache.layers:
+                layer.keys, layer.values = layer.keys[:, :, empty:], layer.values[:, :, empty:]
+
+    @override
+    def join(self, other: Self) -> None:
+        for mine, its in zip(self._cache.layers, other._cache.layers, strict=True):
+            mine.keys, mine.values = _stacked(mine.keys, its.keys, 2), _stacked(mine.values, its.values, 2)
+            if mine.is_sliding:
+                mine.cumulative_length = max(mine.cumulative_length, its.cumulative_length)
+        self._mask = _stacked(self._mask, other._mask, 1)
+        self.logits = torch.cat([self.logits, other.logits])
+
+
+def _stacked(above: Tensor, below: Tensor, dim: int) -> Tensor:
+    """The rows of both, zeros in front of the shorter ones along `dim`."""
+    longest = max(above.shape[dim], below.shape[dim])
+    pads = [(0, 0) * (x.ndim - 1 - dim) + (longest - x.shape[dim], 0) for x in (above, below)]
+    return torch.cat([F.pad(x, pad) for x, pad in zip((above, below), pads, strict=True)])

@@ -7,9 +7,9 @@ Shapes: b: rows, s: target columns, k: prefix tokens, d: the model's width, v: v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.decoding import Decoding
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.errors import MismatchError
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
@@ -47,6 +48,7 @@ class Seq2SeqBackbone(InProcessBackbone):
     summary = "any Hugging Face encoder-decoder model (T5, FLAN-T5), in this process; text and soft tokens"
     source = "transformers AutoModelForSeq2SeqLM; the family that arXiv 2409.11901 uses"
     accepts = Needs.TEXT | Needs.PREFIX
+    joins = False
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         from transformers import AutoModelForSeq2SeqLM
@@ -92,21 +94,38 @@ class Seq2SeqBackbone(InProcessBackbone):
         return picked_logprobs(*self._answer_logits(prompts, targets, rows))
 
     @override
-    def _stepper(self, prompts: Sequence[Prompt]) -> Callable[[list[int] | None], Tensor]:
+    def begin(self, prompts: Sequence[Prompt]) -> Decoding:
         states, mask = self._encode(prompts)
-        cache: Any = None
+        return _Rows(self.model, states, mask)
 
-        def step(tokens: list[int] | None) -> Tensor:
-            nonlocal cache
-            ids = [self.model.config.decoder_start_token_id] * len(prompts) if tokens is None else tokens
-            out = self.model(
-                encoder_outputs=states,
-                attention_mask=mask,
-                decoder_input_ids=torch.tensor(ids, dtype=torch.long, device=self.device)[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = out.past_key_values
-            return out.logits[:, -1].float()
 
-        return step
+class _Rows(Decoding):
+    """Rows of a decoder beside what their encoder said of the prompts."""
+
+    def __init__(self, model: Any, states: Any, mask: Tensor) -> None:
+        self._model, self._states, self._mask = model, states, mask
+        self._cache: Any = None
+        self.step([model.config.decoder_start_token_id] * len(mask))
+
+    @override
+    def step(self, tokens: Sequence[int]) -> None:
+        out = self._model(
+            encoder_outputs=self._states,
+            attention_mask=self._mask,
+            decoder_input_ids=torch.tensor(tokens, dtype=torch.long, device=self._mask.device)[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._cache = out.past_key_values
+        self.logits = out.logits[:, -1].float()
+
+    @override
+    def keep(self, rows: Sequence[int]) -> None:
+        at = torch.tensor(rows, dtype=torch.long, device=self._mask.device)
+        self._cache.batch_select_indices(at)
+        self._states.last_hidden_state = self._states.last_hidden_state[at]
+        self._mask, self.logits = self._mask[at], self.logits[at]
+
+    @override
+    def join(self, other: Self) -> None:
+        raise NotImplementedError("relative positions count columns: rows that began apart cannot run together")

@@ -1,0 +1,217 @@
+"""Continuous batching: requests of any users join one running batch as they come, and leave it when they are done.
+
+    waiting  ── short prompts ───────────────► [ running batch: a token of each answer a step ] ── done ──► answers
+             ── long ones, a piece a step ──►
+
+(Iteration-level scheduling of Yu et al. 2022, Orca, OSDI; prompts read in pieces as in Sarathi, arXiv 2308.16369.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from queue import SimpleQueue
+from threading import Condition, Thread
+
+from personaplug.errors import BusyError
+from personaplug.inprocess import InProcessBackbone
+from personaplug.types import Completion, Prompt, Sampling
+
+
+class Answer:
+    """An answer that grows: iterate over its pieces, or wait for all of it.
+
+    Attributes:
+        prompt: what is answered.
+        choice: its tokens so far.
+        cancelled: nobody waits for it any longer.
+        apart: it was in a group that could not be read; next time it is read alone.
+    """
+
+    def __init__(self, backbone: InProcessBackbone, prompt: Prompt, sampling: Sampling) -> None:
+        self.prompt = prompt
+        self.choice = backbone.choice(sampling)
+        self.cancelled = False
+        self.apart = False
+        self._backbone = backbone
+        self._pieces: SimpleQueue[str | Completion | Exception] = SimpleQueue()
+        self._sent = 0
+        self._end: Completion | Exception | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text as they come; joined they are the completion's text.
+
+        Raises:
+            PersonaplugError: what went wrong with this request.
+        """
+        while self._end is None:
+            piece = self._pieces.get()
+            if isinstance(piece, str):
+                yield piece
+            else:
+                self._end = piece
+        if isinstance(self._end, Exception):
+            raise self._end
+
+    def completion(self) -> Completion:
+        """All of the answer; waits for its end.
+
+        Raises:
+            PersonaplugError: what went wrong with this request.
+        """
+        for _ in self:
+            pass
+        assert isinstance(self._end, Completion)
+        return self._end
+
+    def cancel(self) -> None:
+        """Stop decoding at the next step; what is there by then is the answer."""
+        self.cancelled = True
+
+    def show(self) -> None:
+        """Hand out what may be shown by now, and the end if this is it."""
+        shown = self._backbone.visible(self.choice)
+        if len(shown) > self._sent:
+            self._pieces.put(shown[self._sent :])
+            self._sent = len(shown)
+        if self.choice.done:
+            self._pieces.put(self._backbone.completion(self.prompt, self.choice))
+
+    def fail(self, error: Exception) -> None:
+        """End it with what went wrong."""
+        self._pieces.put(error)
+
+
+class Scheduler:
+    """One thread that runs a model for everybody who asks; `close` it, or use it in a `with` statement.
+
+    Args:
+        backbone: what answers; no other thread may run it meanwhile.
+        rows: answers decoded together at most.
+        waiting: answers that may wait beside these.
+        piece: prompt tokens read between two steps: longer prompts do not hold up the answers that are running.
+
+    Example:
+        >>> with Scheduler(backbone) as scheduler:  # doctest: +SKIP
+        ...     for piece in scheduler.submit(prompt, Sampling(max_tokens=64)):
+        ...         print(piece, end="")
+    """
+
+    def __init__(self, backbone: InProcessBackbone, rows: int = 16, waiting: int = 256, piece: int = 512) -> None:
+        self.backbone = backbone
+        self.rows = rows
+        self.waiting = waiting
+        self.piece = piece
+        self._queue: deque[Answer] = deque()
+        self._running: list[Answer] = []
+        self._batch = backbone.running()
+        self._changed = Condition()
+        self._closed = False
+        self._thread = Thread(target=self._work, name="personaplug-scheduler", daemon=True)
+        self._thread.start()
+
+    def submit(self, prompt: Prompt, sampling: Sampling) -> Answer:
+        """Ask for an answer; returns at once.
+
+        Raises:
+            BusyError: too many answers wait already, or the scheduler is closed.
+        """
+        answer = Answer(self.backbone, prompt, sampling)
+        with self._changed:
+            if self._closed:
+                raise BusyError("the scheduler is closed; no further requests are taken")
+            if len(self._queue) >= self.waiting:
+                raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
+            self._queue.append(answer)
+            self._changed.notify()
+        return answer
+
+    def load(self) -> tuple[int, int]:
+        """How many answers are being decoded, and how many wait."""
+        return len(self._running), len(self._queue)
+
+    def close(self) -> None:
+        """Finish what was taken, then stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._running or self._closed)
+                if not self._queue and not self._running:
+                    return
+                arrived = list(self._queue)
+            self._admit(arrived)
+            self._step()
+
+    def _admit(self, arrived: list[Answer]) -> None:
+        """Let those join whose prompts can be read within one piece; of one longer prompt, read a piece."""
+        ready: list[Answer] = []
+        left, reads = self.piece, True
+        for answer in arrived if self.backbone.joins or not self._running else []:
+            if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
+                break
+            try:
+                unread = 0 if answer.cancelled else self.backbone.unread(answer.prompt)
+                # Where nothing of a long prompt can be kept, it is read at once.
+                if reads and unread > self.piece:
+                    reads = False
+                    if self.backbone.read_ahead(answer.prompt, self.piece) == unread:
+                        left = unread
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
+                self._forget(answer)
+                answer.fail(error)
+                continue
+            if unread <= left:
+                left -= unread
+                ready.append(answer)
+                self._forget(answer)
+        self._join(ready)
+
+    def _join(self, ready: list[Answer]) -> None:
+        asked = [a for a in ready if not a.choice.done]
+        try:
+            if asked:
+                self._batch.admit([a.prompt for a in asked], [a.choice for a in asked])
+        except Exception as error:  # noqa: BLE001
+            if len(ready) == 1:
+                ready[0].fail(error)
+                return
+            for answer in ready:  # one of them is at fault: the others shall go on
+                answer.apart = True
+            with self._changed:
+                self._queue.extendleft(reversed(ready))
+            return
+        self._running += ready
+        self._show()
+
+    def _step(self) -> None:
+        for answer in self._running:
+            answer.choice.done |= answer.cancelled
+        try:
+            self._batch.step()
+        except Exception as error:  # noqa: BLE001
+            for answer in self._running:
+                answer.fail(error)
+            self._running, self._batch = [], self.backbone.running()
+        self._show()
+
+    def _show(self) -> None:
+        shown, self._running = self._running, [a for a in self._running if not a.choice.done]
+        for answer in shown:
+            answer.show()
+
+    def _forget(self, answer: Answer) -> None:
+        with self._changed:
+            self._queue.remove(answer)

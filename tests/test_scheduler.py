@@ -1,0 +1,159 @@
+"""Continuous batching: who joins and leaves changes nobody's answer, and nobody waits for another's long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tiny
+from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
+from personaplug.decoding import Choice
+from personaplug.errors import BusyError, DataError
+from personaplug.scheduler import Answer, Scheduler
+from personaplug.types import Message, Prompt, Sampling
+
+D = 32
+
+
+@pytest.fixture(scope="module", params=["causal", "no-cache", "gemma3", "seq2seq"])
+def backbone(request, tiny_causal: Path, tiny_t5: Path, tmp_path_factory):
+    if request.param == "seq2seq":
+        return Seq2SeqBackbone(Seq2SeqConfig(str(tiny_t5), "float32", "cpu"))
+    folder = tiny_causal
+    if request.param == "gemma3":
+        folder = tiny.save_causal(tmp_path_factory.mktemp("models") / "tiny-gemma3", family="gemma3", chat=False)
+    cache = 0 if request.param == "no-cache" else 1 << 20
+    return CausalBackbone(CausalConfig(str(folder), "float32", "cpu", prompt_cache=cache))
+
+
+def prompts_of(backbone, count: int = 6) -> list[Prompt]:
+    g = torch.Generator().manual_seed(5)
+    places = ["first"] if isinstance(backbone, Seq2SeqBackbone) else ["last", "first", "last"]
+    return [
+        Prompt(
+            (Message("user", " ".join(tiny.WORDS[: 1 + 4 * i])),),
+            torch.randn(1 + i % 3, D, generator=g) if i % 4 else None,
+            places[i % len(places)],
+        )
+        for i in range(count)
+    ]
+
+
+def sampling_of(i: int) -> Sampling:
+    return Sampling(max_tokens=3 + 5 * (i % 3), temperature=float(i % 2), seed=i, stop=("red",) if i % 3 == 2 else ())
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arrivals=st.lists(st.integers(0, 6), min_size=6, max_size=6))
+def test_each_answer_is_what_it_is_alone_whenever_the_others_come_and_go(backbone, arrivals) -> None:
+    prompts, running = prompts_of(backbone), backbone.running()
+    choices = [backbone.choice(sampling_of(i)) for i in range(len(prompts))]
+    for moment in range(7):
+        now = [i for i, at in enumerate(arrivals) if at == moment]
+        if now and (backbone.joins or all(choice.done for choice in running.choices)):
+            running.admit([prompts[i] for i in now], [choices[i] for i in now])
+        running.step()
+    while not all(choice.done for choice in running.choices):
+        running.step()
+    for i, (prompt, choice) in enumerate(zip(prompts, choices, strict=True)):
+        if choice.tokens:
+            assert backbone.completion(prompt, choice) == backbone.generate([prompt], sampling_of(i))[0]
+
+
+def test_many_threads_get_their_own_answers_piece_by_piece(backbone) -> None:
+    prompts = prompts_of(backbone)
+    found: dict[int, tuple[str, str]] = {}
+
+    def ask(i: int) -> None:
+        answer = scheduler.submit(prompts[i], sampling_of(i))
+        found[i] = "".join(answer), answer.completion().text
+
+    with Scheduler(backbone, rows=3, piece=16) as scheduler:
+        threads = [Thread(target=ask, args=(i,)) for i in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for i, prompt in enumerate(prompts):
+        alone = backbone.generate([prompt], sampling_of(i))[0].text
+        assert found[i] == (alone, alone)
+
+
+def test_a_late_comer_has_its_first_token_within_two_steps_while_others_run(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    running, long = backbone.running(), Choice(Sampling(max_tokens=60), ends=())
+    running.admit([Prompt((Message("user", "a b"),))], [long])
+    for _ in range(5):
+        running.step()
+    before, late = len(long.tokens), backbone.choice(Sampling(max_tokens=2))
+    running.admit([Prompt((Message("user", "c d e"),))], [late])
+    assert len(late.tokens) == 1
+    running.step()
+    assert late.done
+    assert len(long.tokens) == before + 1
+
+
+def test_a_long_prompt_is_read_in_pieces_while_short_requests_pass_it(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    columns: list[int] = []
+    backbone.model.base_model.register_forward_pre_hook(
+        lambda _m, _a, kw: columns.append(1 if kw.get("inputs_embeds") is None else kw["inputs_embeds"].shape[1]),
+        with_kwargs=True,
+    )
+    long = Prompt((Message("user", " ".join(tiny.WORDS * 4)[:500]),))
+    size = backbone.left_length(long)
+    assert size > 64
+    with Scheduler(backbone, piece=32) as scheduler:
+        answers = [scheduler.submit(p, Sampling(max_tokens=3)) for p in (long, Prompt((Message("user", "a b"),)))]
+        found = [answer.completion() for answer in answers]
+    assert max(columns) <= 32 + 16
+    fresh = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu", prompt_cache=0))
+    assert found[0] == fresh.generate([long], Sampling(max_tokens=3))[0]
+
+
+def test_a_cache_too_small_for_a_prompt_does_not_keep_it_waiting(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu", prompt_cache=1))
+    long = Prompt((Message("user", " ".join(tiny.WORDS * 4)[:500]),))
+    with Scheduler(backbone, piece=32) as scheduler:
+        assert scheduler.submit(long, Sampling(max_tokens=3)).completion().tokens
+
+
+def test_a_request_that_fails_says_so_and_harms_nobody_else(backbone) -> None:
+    good = prompts_of(backbone)[1]
+    bad = Prompt(good.messages, torch.zeros(2, D + 1))
+    with Scheduler(backbone) as scheduler:
+        answers = [scheduler.submit(p, Sampling(max_tokens=4)) for p in (good, bad, good)]
+        with pytest.raises(DataError, match="prefix"):
+            answers[1].completion()
+        alone = backbone.generate([good], Sampling(max_tokens=4))[0]
+        assert [answers[0].completion(), answers[2].completion()] == [alone, alone]
+
+
+def test_what_nobody_waits_for_any_longer_ends_early(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    with Scheduler(backbone) as scheduler:
+        answer = scheduler.submit(Prompt((Message("user", "a"),)), Sampling(max_tokens=10_000, temperature=1.0, seed=1))
+        next(iter(answer))
+        answer.cancel()
+        assert len(answer.completion().tokens) < 10_000
+        assert scheduler.load() == (0, 0)
+
+
+def test_a_full_queue_and_a_closed_scheduler_refuse_and_what_was_taken_is_finished(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=30, temperature=1.0, seed=1)
+    scheduler = Scheduler(backbone, rows=1, waiting=2)
+    answers: list[Answer] = []
+    with pytest.raises(BusyError, match="2 requests wait"):
+        answers.extend(scheduler.submit(prompt, sampling) for _ in range(50))
+    scheduler.close()
+    alone = backbone.generate([prompt], sampling)[0]
+    assert [a.completion() for a in answers] == [alone] * len(answers)
+    with pytest.raises(BusyError, match="closed"):
+        scheduler.submit(prompt, sampling)
