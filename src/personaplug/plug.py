@@ -15,7 +15,7 @@ c: peers, k: persona tokens, i: instruction tokens, d: the language model's widt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -146,6 +146,10 @@ class Plug(nn.Module):
         width, wide = config.projector_width or model_width, encoder_width * config.views
         tracks = [POOLINGS[p](encoder_width, config.temperature) for p in config.poolings]
         self.poolings = nn.ModuleList(tracks if config.persona_tokens else [])
+        # Which of them give one persona a user, and which one a request.
+        self.static = [i for i, p in enumerate(self.poolings) if not POOLINGS[config.poolings[i]].wants_query]
+        self.asked = [i for i in range(len(self.poolings)) if i not in self.static]
+        self.unit_keys = bool(self.asked) and all(POOLINGS[config.poolings[i]].unit for i in self.asked)
         self.nobody = nn.Parameter(torch.zeros(len(self.poolings))) if config.nobody else None
         self.inner = nn.Linear(wide, width)
         self.outer = nn.Linear(max(len(self.poolings), 1) * width, max(config.persona_tokens, 1) * model_width)
@@ -230,32 +234,50 @@ class Plug(nn.Module):
             # With one view, its difference to the prototypes; with several, what was met stays as it is.
             kept = 0 if self.config.views == 1 else self.encoder_width
             views = torch.cat([views[..., :kept], (views - usual)[..., kept:]], dim=-1)
-        return keys, F.gelu(self.inner(views))
+        return F.normalize(keys, dim=-1) if self.unit_keys else keys, F.gelu(self.inner(views))
 
     # -- per request ----------------------------------------------------------------------------------------------
 
-    def weights(self, keys: Tensor, mask: Tensor, query: Tensor | None) -> Tensor:
+    def weights(
+        self, keys: Tensor, mask: Tensor, query: Tensor | None, poolings: Sequence[int] | None = None
+    ) -> Tensor:
         """Each behaviour's share in each pooling, [b, n, e], [b, n], [b, e] -> [b, p, n]; eq. 3 for `softmax`.
 
         What is missing from 1 is nobody's; all of it where the history is empty.
+
+        Args:
+            keys: what `read` gave.
+            mask: True where there is a behaviour.
+            query: what `query` gave; None where no pooling needs it.
+            poolings: which, by number; all by default.
         """
-        if not self.poolings or not keys.shape[1]:
-            return keys.new_zeros(len(keys), len(self.poolings), keys.shape[1])
+        which = range(len(self.poolings)) if poolings is None else poolings
+        if not which or not keys.shape[1]:
+            return keys.new_zeros(len(keys), len(which), keys.shape[1])
         age = mask.flip(1).cumsum(1).flip(1) - mask.long()
-        logits = torch.stack([track(keys, query, age) for track in self.poolings], dim=1)
+        logits = torch.stack([self._logits(self.poolings[i], keys, query, age) for i in which], dim=1)
         # A finite floor, not -inf: softmax over an empty history must not be NaN.
         logits = logits.masked_fill(~mask[:, None], torch.finfo(logits.dtype).min)
         if self.nobody is None:
             return logits.softmax(-1) * mask[:, None]
-        nobody = self.nobody[None, :, None].expand(len(logits), -1, 1)
+        nobody = self.nobody[list(which)][None, :, None].expand(len(logits), -1, 1)
         return torch.cat([logits, nobody], dim=-1).softmax(-1)[..., :-1] * mask[:, None]
 
-    def pool(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Prefix [b, i + k, d] from values [b, n, m] and weights [b, p, n]; eq. 4 and 5.
+    def _logits(self, pooling: nn.Module, keys: Tensor, query: Tensor | None, age: Tensor) -> Tensor:
+        if pooling.unit and not self.unit_keys:
+            keys = F.normalize(keys, dim=-1)
+        logits: Tensor = pooling(keys, query, age)
+        return logits
+
+    def pooled(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sums [b, p, m] of values [b, n, m] with weights [b, p, n]; eq. 4.
 
         Nobody's value is that of the zero vector: finite, and with `standardize` that of the average user.
         """
-        pooled = weights @ values + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
+        return weights @ values + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
+
+    def prefix(self, pooled: Tensor) -> Tensor:
+        """Prefix [b, i + k, d] from what all poolings gave [b, p, m]; eq. 5."""
         parts = []
         if self.config.instruction_tokens:
             instruction = self.instruction_mlp(self.instruction) / self.instruction_norm
@@ -264,6 +286,10 @@ class Plug(nn.Module):
             persona = self.outer(pooled.flatten(1)).unflatten(-1, (self.config.persona_tokens, self.model_width))
             parts.append(persona if self.gain is None else self.gain * F.normalize(persona, dim=-1))
         return self.start + self.scale * torch.cat(parts, dim=1)
+
+    def pool(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Prefix [b, i + k, d] from values [b, n, m] and weights [b, p, n] of all poolings."""
+        return self.prefix(self.pooled(values, weights))
 
     def forward(self, vectors: Tensor, mask: Tensor, query: Tensor | None = None) -> Pooled:
         """Raw vectors [b, n, v·e], mask [b, n] (True: a behaviour), raw query [b, e] -> prefix and weights."""

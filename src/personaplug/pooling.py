@@ -20,6 +20,7 @@ class Pooling(nn.Module):
 
     wants_query: ClassVar[bool] = False
     ordered: ClassVar[bool] = False  # whether the order of behaviours counts
+    unit: ClassVar[bool] = False  # whether it is given keys of length 1
 
     def __init__(self, width: int, temperature: float) -> None:
         super().__init__()
@@ -62,6 +63,7 @@ class Nearest(Pooling):
     """
 
     wants_query = True
+    unit = True
 
     def __init__(self, width: int, temperature: float) -> None:
         super().__init__(width, temperature)
@@ -73,7 +75,7 @@ class Nearest(Pooling):
         """Cosines, sharpened."""
         del age
         near = self.log_sharpness.exp() * F.normalize(self.project(_needed(query)), dim=-1)
-        return torch.einsum("be,bne->bn", near, keys) / keys.norm(dim=-1).clamp(min=1e-6)
+        return torch.einsum("be,bne->bn", near, keys)
 
 
 class Learned(Pooling):

@@ -74,7 +74,7 @@ def test_a_query_aware_plug_finds_the_topic(make_method, synthetic_backbone, mea
     assert measure(method, test) > 0.8
 
 
-@pytest.mark.parametrize(("config", "arrays"), [(SIMPLE, {"prefix"}), (RICH, {"keys", "values"})])
+@pytest.mark.parametrize(("config", "arrays"), [(SIMPLE, {"prefix"}), (RICH, {"keys", "values", "static"})])
 def test_stored_states_give_the_same_prompt_as_fresh_ones(make_method, synthetic, config, arrays) -> None:
     method = make_method("plug", **config)
     for example in synthetic.examples("test")[:5]:

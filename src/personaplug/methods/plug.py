@@ -117,7 +117,9 @@ class PlugMethod(Layered):
         """Name, weights and encoder: states that another plug prepared are never used."""
         if not self._key:
             encoder = self.vectors.encoder.key if self.vectors else "-"
-            self._key = f"{self.name}:{self.weights_digest()}:{encoder}:{'|'.join(self.templates)}{self.text_key}"
+            self._key = (
+                f"{self.name}:{_STATES}:{self.weights_digest()}:{encoder}:{'|'.join(self.templates)}{self.text_key}"
+            )
         return self._key
 
     # -- once, over many users ------------------------------------------------------------------------------------
@@ -223,7 +225,7 @@ class PlugMethod(Layered):
 
     @override
     def prepare(self, history: History) -> State | None:
-        """Project the history: keys [n, e] and values [n, m], or the finished prefix where no query is needed."""
+        """Project the history: keys [n, e], values [n, m] and what needs no query [p, m], or all of a static prefix."""
         return self.with_text_states([self._prepare(history)], [history])[0]
 
     @torch.inference_mode()
@@ -231,10 +233,16 @@ class PlugMethod(Layered):
         if not self.config.persona_tokens:
             return None
         keys, values = self._read(history)
+        mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
+        weights = self.plug.weights(keys[None], mask, None, self.plug.static)
+        static = self.plug.pooled(values[None], weights)
         if not self.config.wants_query and self.gate is None:
-            mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
-            return {"prefix": self.plug.pool(values[None], self.plug.weights(keys[None], mask, None))[0].cpu().numpy()}
-        return {"keys": keys.half().cpu().numpy(), "values": values.half().cpu().numpy()}
+            return {"prefix": self.plug.prefix(static)[0].cpu().numpy()}
+        return {
+            "keys": keys.half().cpu().numpy(),
+            "values": values.half().cpu().numpy(),
+            "static": static[0].cpu().numpy(),
+        }
 
     def _read(self, history: History) -> tuple[Tensor, Tensor]:
         return self.plug.read(self.views(history.last(self.config.max_history)))
@@ -276,14 +284,20 @@ class PlugMethod(Layered):
         keys, mask, query = self._compared(requests, states)
         values = self._padded([s["values"] for s in states])
         looked = nothing if self.gate is None else gate.features(keys, mask, query)
-        return list(self.plug.pool(values, self.plug.weights(keys, mask, query))), looked
+        plug = self.plug
+        pooled = keys.new_empty(len(states), len(plug.poolings), values.shape[-1])
+        pooled[:, plug.static] = self._padded([s["static"] for s in states])
+        pooled[:, plug.asked] = plug.pooled(values, plug.weights(keys, mask, query, plug.asked))
+        return list(plug.prefix(pooled)), looked
 
     def _states(self, profiles: Sequence[Profile]) -> list[State]:
         states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
         return [s for s in states if s is not None]
 
     def _padded(self, rows: Sequence[Any]) -> Tensor:
-        return pad_sequence([torch.as_tensor(r).float() for r in rows], batch_first=True).to(self.device)
+        tensors = [torch.as_tensor(r).float() for r in rows]
+        padded = tensors[0][None] if len(tensors) == 1 else pad_sequence(tensors, batch_first=True)
+        return padded.to(self.device)
 
     def _compared(self, requests: Sequence[Request], states: Sequence[State]) -> tuple[Tensor, Tensor, Tensor]:
         """Keys [b, n, e] and mask [b, n] of users, and queries [b, e]."""
@@ -319,5 +333,6 @@ def _learnt(module: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in module.state_dict().items() if k not in frozen}
 
 
+_STATES = 2  # what a state holds: rises when that changes, so that stored ones of before are made anew
 _BATCH = 32  # requests, while the gate is fitted
 _GATED = 512  # training requests that the gate is fitted on, where there is no development set
