@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -43,18 +44,42 @@ class Claim:
     date: str = ""
 
     @staticmethod
-    def now(id: str, claim: str, found: Interval | Sequence[float], goal: str, holds: bool) -> Claim:  # noqa: A002
-        """A claim measured by this process, now: from an interval, or from single runs."""
+    def now(
+        id: str,  # noqa: A002
+        claim: str,
+        found: Interval | Sequence[float],
+        goal: str,
+        holds: bool | None = None,
+    ) -> Claim:
+        """A claim measured by this process, now: from an interval, or from single runs.
+
+        Where `holds` is not given, the value is compared with the goal, `reported` or for example "<= 2".
+        """
         rounded: dict[str, Any]
         if isinstance(found, Interval):
             rounded = {"value": found.mean, "interval": (round(found.low, 6), round(found.high, 6))}
         else:
             rounded = {"value": sum(found) / len(found), "runs": tuple(round(r, 6) for r in found)}
         rounded["value"] = round(rounded["value"], 6)
+        if holds is None:
+            holds = reached(rounded["value"], goal)
         day = datetime.now(UTC).date().isoformat()
         return Claim(
             id=id, claim=claim, goal=goal, holds=holds, command=portable_command(), commit=commit(), date=day, **rounded
         )
+
+
+def reached(value: float, goal: str) -> bool:
+    """Whether a value reaches a goal.
+
+    >>> reached(1.9, "<= 2"), reached(2.0, "> 2"), reached(7.0, "reported")
+    (True, False, True)
+    """
+    if goal == "reported":
+        return True
+    sign, bound = goal.split()
+    compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[sign]
+    return bool(compare(value, float(bound)))
 
 
 def record(path: Path, *claims: Claim) -> None:
