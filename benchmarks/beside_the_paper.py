@@ -1,24 +1,26 @@
-"""Is the default plug better than the published one? Read from results/compare, seeds pooled, users resampled.
+"""Is the default plug better than the published one, and does it know people it has not met? Read from results/.
 
     personaplug bench experiments/TASK/compare.toml --seeds 3 --results results/compare      # measures, per task
+    personaplug bench experiments/TASK/unseen.toml --seeds 3 --results results/unseen        # new users, per task
     python benchmarks/beside_the_paper.py                                                    # compares, in seconds
 
 A task's claim is the paired gain of `plug` over another row in nats a token of what people really wrote or chose, over
-the seeds that both have, with its 95% bootstrap interval. The relative gain of a method is its share of the task
-prompt's loss that it takes away.
+the seeds that both have, with its 95% bootstrap interval, seeds pooled and users resampled. The relative gain of a
+method is its share of the task prompt's loss that it takes away. With unseen users the same gains are compared with
+those of people whose earlier requests were trained on: how much of a gain is kept.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from personaplug.bench import results
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.compare import gain, pool
+from personaplug.bench.compare import Gain, gain, pool
 from personaplug.bench.results import write_json
 from personaplug.bench.run import NLL, Row
 
@@ -31,18 +33,17 @@ OTHERS = {
 }
 SEEDS = 3  # with fewer, gains are printed and claim nothing
 FACTOR = 1.5  # how many times the published one's mean relative gain is asked for
+Found = dict[str, dict[int, dict[tuple[str, str], Row]]]  # task -> seed -> (method, control) -> row
 
 
 def main() -> None:
     """Compare, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results/compare"), help="where results are")
+    parser.add_argument("--unseen", type=Path, default=Path("results/unseen"), help="where results of new users are")
     parser.add_argument("--results", type=Path, default=Path("benchmarks"), help="where the claims go")
     arguments = parser.parse_args()
-    found: defaultdict[str, dict[int, dict[tuple[str, str], Row]]] = defaultdict(dict)
-    for path in sorted(arguments.folder.rglob("*-seed*.json")):
-        result = results.load(path)
-        found[result.task.name][result.seed] = {(r.method, r.control): r for r in result.rows}
+    found = read(arguments.folder)
     if not found:
         raise SystemExit(f"{arguments.folder}: no results; measure with personaplug bench first")
     table = {task: compared(task, seeds, arguments.results) for task, seeds in found.items()}
@@ -55,7 +56,43 @@ def main() -> None:
     if all(sum(("pplug", "") in rows for rows in seeds.values()) >= SEEDS for seeds in found.values()):
         claim = Claim.now("paper-relative-gain", words, [relative[PLUG]], f">= {FACTOR} times pplug's, and > 0", holds)
         record(arguments.results / "claims.json", claim)
+    for task, seeds in read(arguments.unseen).items():
+        kept(task, seeds, found[task], arguments.results)
     write_json(arguments.results / "beside_the_paper.json", table)
+
+
+def read(folder: Path) -> Found:
+    """What was measured."""
+    found: Found = {}
+    for path in sorted(folder.rglob("*-seed*.json")):
+        result = results.load(path)
+        found.setdefault(result.task.name, {})[result.seed] = {(r.method, r.control): r for r in result.rows}
+    return found
+
+
+def kept(task: str, unseen: dict[int, dict[tuple[str, str], Row]], seen: dict[int, Any], folder: Path) -> None:
+    """How much of each gain is left with people whom nothing was trained on, printed and recorded."""
+    for name in ("task-prompt", "shuffled-users"):
+        here, there = (over(seeds, OTHERS[name]) for seeds in (unseen, seen))
+        interval, share = here.interval, here.interval.mean / there.interval.mean
+        size = f"{here.users} unseen users, {len(unseen)} seeds"
+        print(
+            f"{task:20s} gain over {name:14s} {interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}], "
+            f"{share:.0%} of that with seen users ({size})"
+        )
+        if len(unseen) >= SEEDS:
+            words = f"{task}: gain of plug over {name} in nats a token, {size}"
+            claims = [
+                Claim.now(f"paper-unseen-{task}-{name}", words, interval, "> 0", interval.low > 0),
+                Claim.now(f"paper-unseen-{task}-{name}-kept", f"{words}, as a share of that with seen users",
+                          [share], ">= 0.8"),
+            ]  # fmt: skip
+            record(folder / "claims.json", *claims)
+
+
+def over(seeds: dict[int, dict[tuple[str, str], Row]], key: tuple[str, str]) -> Gain:
+    """The gain of plug over another row, seeds pooled."""
+    return gain(pool([rows[PLUG, ""] for rows in seeds.values()]), pool([rows[key] for rows in seeds.values()]), NLL)
 
 
 def compared(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder: Path) -> dict[str, float]:

@@ -33,6 +33,9 @@ _EXTRAS = {
     "jinja2": "report",
     "lm_eval": "lm-eval",
     "peft": "lora",
+    "openvino": "openvino",
+    "model2vec": "static",
+    "skeletoken": "static",
 }
 
 

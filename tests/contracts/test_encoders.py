@@ -9,13 +9,14 @@ from personaplug import models, registry
 from personaplug.errors import ConfigError
 
 # The bundle that an encoder's default model is; the others run with no weights.
-BUNDLES = {"hidden": "smollm2-135m", "sentence": "minilm"}
+BUNDLES = {"hidden": "smollm2-135m", "sentence": "minilm", "static": "minilm"}
 # What cannot be built with defaults.
 CONFIGS = {"joined": {"parts": [{"name": "style"}, {"name": "hashing"}]}}
 OTHER = {
     "hashing": {"width": 64},
     "hidden": {"layer": 3},
     "sentence": {"normalize": False},
+    "static": {"normalize": False},
     "joined": {"parts": [{"name": "hashing"}] * 2},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from string import ascii_lowercase
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 pytest.importorskip("sentence_transformers")
 
 from personaplug import models
+from personaplug.encoders import sentence
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
-from personaplug.errors import ModelError
+from personaplug.errors import ConfigError, MissingExtraError, ModelError
 
 TEXTS = ["a rather longer text than the others", "short", "", "x y z"]
 
@@ -43,8 +45,21 @@ def folder(tmp_path_factory):
     return str(path / "tiny")
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache of converted models of our own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERSONAPLUG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 def build(folder, **config):
     return SentenceEncoder(SentenceConfig(**({"model": folder, "device": "cpu"} | config)))
+
+
+def openvino(folder, **config):
+    pytest.importorskip("openvino")
+    return build(folder, backend="openvino", **config)
 
 
 def test_vectors_are_unit_length_unless_asked_not_to_be(folder):
@@ -103,6 +118,67 @@ def test_lora_trains_low_rank_changes_alone(folder):
     learnt = [name for name, p in lora.named_parameters() if p.requires_grad]
     assert learnt
     assert all("lora" in name for name in learnt)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [1, 16, 4096])
+@pytest.mark.usefixtures("cache")
+def test_openvino_gives_the_same_vectors_under_the_same_key(folder, budget):
+    plain, fast = (make(folder, query_prefix="find ", tokens_per_batch=budget) for make in (build, openvino))
+    assert fast.key == plain.key
+    for role in ("history", "query"):
+        np.testing.assert_allclose(fast.encode(TEXTS, role=role), plain.encode(TEXTS, role=role), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.usefixtures("cache")
+def test_another_dtype_of_openvino_has_its_own_key_or_is_refused_where_the_cpu_lacks_it(folder, dtype):
+    try:
+        key = openvino(folder, dtype=dtype).key
+    except ConfigError as error:
+        key = str(error)
+    assert key.endswith(f":{dtype}-openvino:unit") or f"cannot compute in {dtype} on this CPU" in key
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
+def test_openvino_converts_a_model_once(folder, monkeypatch):
+    first = openvino(folder).encode(TEXTS)
+    monkeypatch.setattr(sentence, "_convert", None)
+    assert np.array_equal(openvino(folder).encode(TEXTS), first)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cache")
+def test_a_trainable_copy_of_an_openvino_encoder_has_gradients(folder):
+    encoder = openvino(folder)
+    trained = encoder.copy_for_training().eval()
+    np.testing.assert_allclose(trained(TEXTS).detach().numpy(), encoder.encode(TEXTS, role="query"), atol=1e-5)
+    trained(TEXTS)[:, 0].sum().backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.parameters())
+
+
+def test_openvino_refuses_another_device_than_the_cpu(folder):
+    with pytest.raises(ConfigError, match="'cuda:0'"):
+        build(folder, backend="openvino", device="cuda:0")
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_missing_openvino_is_named_with_the_way_out(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingExtraError, match=r"pip install .*openvino"):
+        build(folder, backend="openvino")
+
+
+def test_a_model_that_openvino_cannot_convert_is_a_one_line_error(folder, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("no rule\nfor this")
+
+    monkeypatch.setenv("PERSONAPLUG_CACHE", str(tmp_path))
+    monkeypatch.setattr(pytest.importorskip("openvino"), "convert_model", fails)
+    with pytest.raises(ModelError, match=r"OpenVINO \(no rule\); use backend = 'torch'$"):
+        openvino(folder)
 
 
 def test_a_folder_without_a_model_is_a_one_line_error(tmp_path):
