@@ -4,8 +4,10 @@
 
 Bare: the model's forward over the very same padded columns, cross-entropy over the very same target columns, and
 backward to its input embeddings; no plug, no tokenizing, no histories, no optimizer. Ours: everything a step does.
-Both are timed in turn in one process; what is reported is the ratio of medians, bare / ours (1.0: the plug is free).
-For `last`, bare is the same bare step over ALL columns, since that is what training at the front would cost.
+Both are timed in turn in one process; what is reported is the median of ours / bare (1.0: the plug is free). For
+`last`, bare is the same bare step over ALL columns, since that is what training at the front would cost. Its first
+epoch reads each prompt and keeps its states, later ones find them: `last, two epochs` is the mean of both, which is
+what the default two epochs cost.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from personaplug import data
 from personaplug.assembly import RunConfig, assemble, build_task
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
-from personaplug.methods.plug import Fitting
+from personaplug.methods.soft.fitting import Fitting
 from personaplug.training import TrainingConfig, plan
 
 HERE = Path(__file__).parent
@@ -37,42 +39,46 @@ def main() -> None:
     examples = task.examples("train")
     training = TrainingConfig(batch_size=16, epochs=1)
     claims, rows, backbone = [], [], None
-    for position, goal in (("first", 0.8), ("last", 0.0)):
+    for position, epochs, goal in (("first", 1, "<= 1.05"), ("last", 1, "reported"), ("last", 2, "<= 0.6")):
         run = RunConfig(
-            backbone={"name": "causal", "model": "smollm2-135m", "prompt_cache": 0},
-            method={"name": "plug", "position": position, "pooling": "mean"},
+            backbone={"name": "causal", "model": "smollm2-135m"}, method={"name": "plug", "position": position}
         )
         parts = assemble(run, task.info, None, backbone)
         backbone = parts.backbone
+        backbone.forget_prompts()
         fitting = Fitting(parts.method, examples)
-        ratio, row = compare(parts.method, fitting, training, args)
-        rows.append({"position": position, "ratio": ratio, **row})
-        words = f"training speed of smollm2-135m with the persona {position}, in units of its bare forward+backward"
-        claims.append(Claim.now(f"training-speed-{position}", words, [ratio], f">= {goal}" if goal else "reported",
-                                ratio >= goal))  # fmt: skip
+        name = f"{position}, two epochs" if epochs == 2 else position
+        ratio, row = compare(parts.method, fitting, training, epochs, args)
+        rows.append({"position": name, "ratio": ratio, **row})
+        words = f"a training step of smollm2-135m with the persona {name}, in units of its bare forward+backward"
+        claims.append(Claim.now(f"training-speed-{name.replace(', ', '-').replace(' ', '-')}", words, [ratio], goal))
         print(rows[-1])
     write_json(HERE / "training_speed.json", rows)
     record(HERE / "claims.json", *claims)
 
 
-def compare(method, fitting, training, args) -> tuple[float, dict[str, float]]:
-    """Ratio of medians bare / ours over the same batches, timed in turn."""
+def compare(method, fitting, training, epochs, args) -> tuple[float, dict[str, float]]:
+    """Ratio ours / bare over the same batches, timed in turn: the median over rounds of its mean over epochs."""
     draws = plan(fitting.lengths, training)[: args.batches * training.batch_size]
     batches = [draws[i : i + training.batch_size] for i in range(0, len(draws), training.batch_size)]
     optimizer = torch.optim.AdamW(fitting.parameters(), lr=1e-4)
-    ours, bare = [], []
+    ratios, ours, bare = [], [], []
     for _ in range(args.rounds):
-        for batch in batches:
-            start = time.perf_counter()
-            loss = fitting(**fitting.collate(batch)).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(fitting.parameters(), 1.0)
-            optimizer.step()
-            ours.append(time.perf_counter() - start)
-            bare.append(bare_step(method, [fitting.examples[d.index] for d in batch]))
-    ratio = statistics.median(b / o for b, o in zip(bare, ours, strict=True))
-    return round(ratio, 3), {
+        method.backbone.forget_prompts()
+        spent: dict[int, list[float]] = {i: [] for i in range(len(batches))}
+        for _ in range(epochs):
+            for i, batch in enumerate(batches):
+                start = time.perf_counter()
+                loss = fitting(**fitting.collate(batch)).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(fitting.parameters(), 1.0)
+                optimizer.step()
+                ours.append(time.perf_counter() - start)
+                bare.append(bare_step(method, [fitting.examples[d.index] for d in batch]))
+                spent[i].append(ours[-1] / bare[-1])
+        ratios += [statistics.mean(each) for each in spent.values()]
+    return round(statistics.median(ratios), 3), {
         "ours_median_s": round(statistics.median(ours), 3),
         "bare_median_s": round(statistics.median(bare), 3),
         "steps": len(ours),

@@ -54,6 +54,18 @@ outputs = st.lists(st.sampled_from(["yes", "no", "perhaps", "", "ünï", "a long
 users = st.dictionaries(st.sampled_from("abc"), outputs, max_size=3)
 
 
+def test_views_of_a_behaviour_stand_side_by_side_and_are_encoded_in_one_go(monkeypatch):
+    encoder, calls = CountingEncoder(), []
+    encode = encoder.encode
+    monkeypatch.setattr(encoder, "encode", lambda *a, **k: calls.append(len(a[0])) or encode(*a, **k))
+    said = history("ada", ["yes", "no"])
+    views = VectorCache(encoder).of(said, "{input}", "{output}")
+    assert calls == [3]  # both were asked the same
+    apart = [VectorCache(encoder).of(said, template) for template in ("{input}", "{output}")]
+    assert np.array_equal(views, np.hstack(apart))
+    assert VectorCache(encoder).of(History("eve"), "{input}", "{output}").shape == (0, 2 * encoder.width)
+
+
 @settings(max_examples=25, deadline=None)
 @given(first=users, second=users)
 def test_each_text_is_encoded_once_ever_across_caches_on_one_store(tmp_path_factory, first, second):

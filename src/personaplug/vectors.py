@@ -6,6 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -71,16 +72,17 @@ class VectorCache:
         """The encoder's width, e."""
         return self.encoder.width
 
-    def of(self, history: History, template: str) -> Vectors:
-        """Vectors [n, e] of the history's behaviours, in their order.
+    def of(self, history: History, *templates: str) -> Vectors:
+        """Vectors [n, v·e] of the history's behaviours, in their order: those of v templates side by side.
 
         Raises:
-            ConfigError: the template names a field that a behaviour lacks.
+            ConfigError: a template names a field that a behaviour lacks.
         """
-        wanted = _Wanted(history, template)
+        wanted = _Wanted(history, templates)
         found: dict[str, Half] = {}
         self._fetch(wanted, found.update)
-        return _stack([found[d] for d in wanted.order], self.width)
+        views = _stack([found[d] for d in wanted.order], self.width)
+        return np.hstack(np.split(views, len(templates)))
 
     def warm(self, items: Iterable[History | Behavior], template: str, progress: bool = False) -> int:
         """Encode and store what is missing; returns how many texts were encoded.
@@ -96,7 +98,7 @@ class VectorCache:
             ConfigError: the template names a field that a behaviour lacks.
         """
         behaviors = [b for item in items for b in ((item,) if isinstance(item, Behavior) else item)]
-        return self._fetch(_Wanted(behaviors, template), lambda _: None, progress)
+        return self._fetch(_Wanted(behaviors, (template,)), lambda _: None, progress)
 
     def query(self, texts: Sequence[str]) -> Vectors:
         """Vectors [b, e] of requests, in their order."""
@@ -159,12 +161,12 @@ class VectorCache:
 class _Wanted:
     """Which texts are wanted, by digest, and which behaviours have them."""
 
-    def __init__(self, behaviors: Iterable[Behavior], template: str) -> None:
+    def __init__(self, behaviors: Iterable[Behavior], templates: Sequence[str]) -> None:
         self.order: list[str] = []
         self.texts: dict[str, str] = {}
         self.owners: dict[str, dict[tuple[str, str], None]] = {}  # an ordered set of (user, id)
         self.users: dict[str, set[str]] = {}
-        for behavior in behaviors:
+        for template, behavior in product(templates, behaviors):
             text = behavior_text(behavior, template)
             digest = digest_of(text, "history")
             self.order.append(digest)

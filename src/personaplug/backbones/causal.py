@@ -183,6 +183,10 @@ class CausalBackbone(InProcessBackbone):
             self._prompts.trim()
         return self.unread(prompt)
 
+    def forget_prompts(self) -> None:
+        """Drop the states of all prompts."""
+        self._prompts = PromptCache(self.config.prompt_cache)
+
     def _parts(self, prompt: Prompt) -> tuple[tuple[int, ...], Tensor]:
         """The token ids whose states may be kept, and embeddings [t, d] of what follows them: at least one column."""
         ids = tuple(self.prompt_ids(prompt.messages))

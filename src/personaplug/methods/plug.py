@@ -249,8 +249,7 @@ class PlugMethod(Layered):
 
     def views(self, history: History) -> Tensor:
         """The raw vectors of the behaviours' views side by side [n, v·e]."""
-        cache = self.needed_vectors()
-        return torch.cat([torch.as_tensor(cache.of(history, t)) for t in self.templates], dim=-1).to(self.device)
+        return torch.as_tensor(self.needed_vectors().of(history, *self.templates)).to(self.device)
 
     # -- per request, fast ----------------------------------------------------------------------------------------
 
