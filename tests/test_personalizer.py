@@ -232,3 +232,43 @@ def test_a_plug_is_refused_in_front_of_another_model(tmp_path: Path) -> None:
         Personalizer.from_pretrained(tmp_path / "plug", store=tmp_path / "users.db", backbone=backbone)
     assert "\n" not in str(caught.value)
     assert Personalizer.from_pretrained(tmp_path / "plug", store=tmp_path / "users.db").answer(None, "a b") is not None
+
+
+def test_a_prepared_user_is_kept_in_memory_until_they_change(store, monkeypatch):
+    me = Personalizer(Counting(), store)
+    me.observe(Behavior("ada", "1", "a", "b"))
+    first = me.profile("ada")
+    monkeypatch.setattr(store, "history", lambda user: pytest.fail(f"the history of {user} was read again"))
+    assert me.profile("ada") is first
+    monkeypatch.undo()
+    me.observe(Behavior("ada", "2", "c", "d"))
+    assert len(me.profile("ada").history) == 2
+
+
+def test_nothing_in_memory_outlives_a_user_who_was_erased_by_another_process(store, tmp_path):
+    me = Personalizer(Counting(), store)
+    me.observe(Behavior("ada", "1", "a", "the old secret"))
+    me.profile("ada")
+    other = build("store", "sql", {"url": str(tmp_path / "users.db")})
+    other.forget("ada")
+    other.add([Behavior("ada", "1", "a", "something new")])
+    other.close()
+    assert [b.output for b in me.profile("ada").history] == ["something new"]
+
+
+def test_memory_is_bounded_and_a_user_too_large_for_it_is_answered_all_the_same(store):
+    me = Personalizer(Counting(), store, memory_bytes=3000)
+    for user, length in (("ada", 100), ("bob", 100), ("eve", 5000)):
+        me.observe(*(Behavior(user, str(i), "x", "y" * length) for i in range(3)))
+        assert "3 of" in me.prompts([Request.of(user, "hi")])[0].messages[-1].content
+    assert me._kept.currsize <= 3000
+    assert "eve" not in me._kept
+
+
+def test_another_method_is_never_given_what_the_first_prepared(store):
+    me = Personalizer(Counting(), store)
+    me.observe(Behavior("ada", "1", "a", "b"))
+    me.profile("ada")
+    me.method.key = "counting:2"
+    me.profile("ada")
+    assert me.method.prepared == [("ada", 1)] * 2

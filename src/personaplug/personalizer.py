@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
 
 from personaplug.stores.base import Receipt, Store
 from personaplug.tasks.base import TaskInfo
@@ -22,6 +26,7 @@ class Personalizer:
         method: what the model sees of a user, built for `backbone`.
         store: where histories and prepared states are kept.
         task: how requests are put into words and decoded; by default as they are.
+        memory_bytes: of prepared users kept in memory; the ones asked for least recently are dropped.
 
     Example:
         >>> me = Personalizer.from_pretrained("runs/demo/plug", store="users.db")  # doctest: +SKIP
@@ -29,11 +34,13 @@ class Personalizer:
         >>> me.answer("ada", "What are you up to?")  # doctest: +SKIP
     """
 
-    def __init__(self, method: Method, store: Store, task: TaskInfo | None = None) -> None:
+    def __init__(self, method: Method, store: Store, task: TaskInfo | None = None, memory_bytes: int = 2**28) -> None:
         self.method = method
         self.backbone: Backbone = method.backbone
         self.store = store
         self.task = task or method.task or TaskInfo("chat", "text")
+        self._kept: LRUCache[str, _Kept] = LRUCache(memory_bytes, getsizeof=lambda kept: kept.size)
+        self._lock = Lock()
 
     @classmethod
     def from_pretrained(cls, artifact: str | Path, *, store: str | Path | Store, **parts: Any) -> Personalizer:
@@ -70,6 +77,8 @@ class Personalizer:
         Raises:
             UnknownUserError: the store holds no such user.
         """
+        with self._lock:
+            self._kept.pop(user, None)
         return self.store.forget(user)
 
     # -- answers --------------------------------------------------------------------------------------------------
@@ -109,13 +118,24 @@ class Personalizer:
         """The user's history with the state prepared from it; prepared and stored now if it is missing or stale."""
         if user is None:
             return Profile(History(""))
-        history = self.store.history(user)
-        found = self.store.state(user, self.method.key)
+        stamp = *self.store.stamp(user), self.method.key  # another process may have changed the user
+        with self._lock:
+            kept = self._kept.get(user)
+        if kept is not None and kept.stamp == stamp:
+            return kept.profile
+        kept = _Kept(stamp, self._prepared(self.store.history(user)))
+        if kept.size <= self._kept.maxsize:
+            with self._lock:
+                self._kept[user] = kept
+        return kept.profile
+
+    def _prepared(self, history: History) -> Profile:
+        found = self.store.state(history.user, self.method.key)
         if found and found[0] == history.version:
             return Profile(history, found[1])
         state = self.method.prepare(history)
         if state is not None:
-            self.store.put_state(user, self.method.key, history.version, state)
+            self.store.put_state(history.user, self.method.key, history.version, state)
         return Profile(history, state)
 
     def refresh(self, users: Sequence[str] | None = None, progress: Callable[[int], None] | None = None) -> int:
@@ -138,3 +158,20 @@ class Personalizer:
     def close(self) -> None:
         """Release the store."""
         self.store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A prepared user in memory, and what it was prepared from."""
+
+    stamp: tuple[Any, ...]
+    profile: Profile
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        texts = sum(len(b.input) + len(b.output) + _BEHAVIOR for b in self.profile.history)
+        return texts + sum(array.nbytes for array in (self.profile.state or {}).values())
+
+
+_BEHAVIOR = 500  # bytes of a behaviour beside its texts

@@ -3,20 +3,120 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, make_url, text
 
 from personaplug import registry
-from personaplug.errors import DataError
+from personaplug.errors import ConflictError, DataError
 from personaplug.stores import migrations
+from personaplug.stores.base import UserInfo, VectorRow
+from personaplug.stores.database.rows import pack_state
 from personaplug.stores.database.schema import TABLES
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.types import Behavior
+
+POSTGRES = os.environ.get("PERSONAPLUG_TEST_POSTGRES", "")
+EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+VECTOR = np.arange(3, dtype=np.float16)
+HASH = "0123456789abcdef" * 2  # what a text is known by; revision 0001 took any other word too
+
+
+@pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
+def first_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a store of revision 0001 with two users, one of them without a behaviour left."""
+    url = f"sqlite:///{tmp_path / 'store.db'}" if request.param == "sqlite" else POSTGRES
+    engine = create_engine(
+        make_url(url).set(drivername="sqlite" if request.param == "sqlite" else "postgresql+psycopg")
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL" if request.param == "sqlite" else EMPTY)
+        config = Config()
+        config.set_main_option("script_location", str(migrations.FOLDER))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        rows: list[tuple[str, dict[str, Any]]] = [
+            ("users VALUES (1, 'ann', 2), (2, 'bob', 5)", {}),
+            *(
+                (f"behaviors VALUES ({n}, 1, 'b{n}', {at}, {at}, 'in {n}', 'é', :fields, :blob)",
+                 {"fields": '{"b": "2", "a": "1"}', "blob": b"digest"})
+                for n, at in ((7, "1"), (8, "NULL"), (9, "0.5"))
+            ),
+            *(
+                (f"vectors VALUES ({n}, '{key}', '{digest}', 3, :blob)", {"blob": (VECTOR * scale).tobytes()})
+                for n, key, digest, scale in (
+                    (7, "model@1", HASH, 1), (7, "model@2", HASH, 2), (8, "model@1", HASH.upper(), 3),
+                    (9, "model@1", "é", 4), (9, "model@1", HASH, 1),
+                )
+            ),
+            ("states VALUES (1, 'plug', 2, :blob)", {"blob": pack_state({"x": VECTOR})}),
+            ("metadata VALUES ('source', :value)", {"value": '{"v": 1}'}),
+        ]  # fmt: skip
+        for row, values in rows:
+            connection.execute(text(f"INSERT INTO {row}"), values)
+        connection.commit()
+    yield url
+    if request.param != "sqlite":
+        with engine.begin() as connection:
+            connection.exec_driver_sql(EMPTY)
+    engine.dispose()
+
+
+def test_a_store_of_the_first_revision_is_upgraded_with_nothing_lost(first_store: str) -> None:
+    store = SqlStore(SqlConfig(first_store))
+    past = store.history("ann")
+    fields = {"a": "1", "b": "2"}
+    known = (
+        Behavior("ann", "b8", "in 8", "é", fields=fields),
+        Behavior("ann", "b9", "in 9", "é", 0.5, 0.5, fields),
+        Behavior("ann", "b7", "in 7", "é", 1.0, 1.0, fields),
+    )
+    assert (past.behaviors, past.version) == (known, 2)
+    assert store.users() == [UserInfo("ann", 3, 2, 0.5, 1.0), UserInfo("bob", 0, 5, None, None)]
+    expected = {"model@1": {HASH: 1, HASH.upper(): 3, "é": 4}, "model@2": {HASH: 2}}
+    for key, scales in expected.items():
+        for found in (store.vectors("ann", key), store.find_vectors(key, [HASH, HASH.upper(), "é", "absent"])):
+            assert {d: v.tolist() for d, v in found.items()} == {d: (VECTOR * s).tolist() for d, s in scales.items()}
+    version, state = store.state("ann", "plug") or (0, {})
+    assert (version, state["x"].tolist()) == (2, VECTOR.tolist())
+    assert store.metadata("source") == {"v": 1}
+    store.close()
+
+
+def test_an_upgraded_store_goes_on_as_any_other(first_store: str) -> None:
+    store = SqlStore(SqlConfig(first_store))
+    assert (
+        store.add([*store.history("ann"), Behavior("ann", "b10", "in", "out", 3.0), Behavior("bob", "1", "", "x")]) == 2
+    )
+    with pytest.raises(ConflictError):
+        store.add([Behavior("ann", "b7", "in", "changed")])
+    store.put_vectors("model@1", [VectorRow("ann", id_, HASH, VECTOR * 9) for id_ in ("b7", "b10")])
+    assert store.remove("ann", ["b9"]) == 1
+    assert store.users() == [UserInfo("ann", 3, 4, 1.0, 3.0), UserInfo("bob", 1, 6, None, None)]
+    receipt = store.forget("ann")
+    assert (receipt.behaviors, receipt.vectors) == (3, 4)
+    store.close()
+
+
+def test_upgrading_leaves_no_room_of_the_old_tables_in_the_file(first_store: str) -> None:
+    if not first_store.startswith("sqlite"):
+        pytest.skip("PostgreSQL's own")
+    SqlStore(SqlConfig(first_store)).close()
+    raw = sqlite3.connect(make_url(first_store).database or "")
+    assert raw.execute("PRAGMA freelist_count").fetchone() == (0,)
+    assert raw.execute("SELECT name FROM sqlite_master WHERE name LIKE 'old%'").fetchall() == []
+    raw.close()
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:

@@ -50,6 +50,6 @@ def test_writers_at_once_lose_and_double_nothing() -> None:
 def test_a_nul_is_refused_in_one_line() -> None:
     store = SqlStore(SqlConfig(URL))
     with pytest.raises(DataError, match="NUL") as error:
-        store.add([Behavior("ann", "1", "a\0b", "out")])
+        store.add([Behavior(f"{uuid.uuid4()}", "1", "a\0b", "out")])
     assert "\n" not in str(error.value)
     store.close()

@@ -43,6 +43,22 @@ for i in range(100_000):
 )
 
 
+# Leaves without closing anything, as a killed process does.
+PUT_AND_DIE = (
+    HEAD
+    + """
+import os
+import numpy as np
+from personaplug.stores.base import VectorRow
+store = SqlStore(SqlConfig(path))
+store.add([Behavior("ann", str(i), "in", "out") for i in range(3)])
+store.put_vectors("key", [VectorRow("ann", str(i), f"text {i}", np.ones(4)) for i in range(3)])
+store.put_state("ann", "plug", 1, {"x": np.ones(4)})
+os._exit(9)
+"""
+)
+
+
 def start(code: str, name: str, path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, name, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -69,6 +85,17 @@ def test_eight_processes_that_open_a_fresh_file_and_add_at_once_lose_and_double_
     expected = {f"{n}-{i}-{j}" for n in range(8) for i in range(6) for j in range(3)}
     assert set(ids) == expected | {f"shared-{i}" for i in range(6)}
     assert set(ids.values()) == {1}
+
+
+def test_vectors_and_states_of_a_killed_process_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    process = start(PUT_AND_DIE, "", path)
+    process.communicate(timeout=60)
+    assert process.returncode == 9
+    store = SqlStore(SqlConfig(str(path)))
+    assert set(store.vectors("ann", "key")) == {"text 0", "text 1", "text 2"}
+    assert store.state("ann", "plug") is not None
+    store.close()
 
 
 @pytest.mark.parametrize("calls", [1, 7, 40])

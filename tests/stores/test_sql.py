@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from personaplug.errors import ConfigError, DataError, PersonaplugError
+from personaplug.stores import sql
 from personaplug.stores.base import VectorRow
-from personaplug.stores.database.rows import pack_state, unpack_state
+from personaplug.stores.database.rows import pack_digest, pack_state, unpack_digest, unpack_state
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.types import Behavior
 
@@ -121,6 +124,69 @@ def test_writes_are_durable_erased_and_referentially_sound(path: Path) -> None:
         "foreign_keys": 1,
         "busy_timeout": 60_000,
     }
+
+
+def test_what_users_gave_waits_for_the_disk_and_what_can_be_made_again_does_not(path: Path) -> None:
+    store = SqlStore(SqlConfig(str(path)))
+    told = []
+    for lasting in (True, False, True):
+        with store._db.write(lasting=lasting) as connection:
+            told.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    store.close()
+    normal, full = 1, 2  # NORMAL in WAL mode: never damaged, but the newest transactions may be lost to a power cut
+    assert told == [full, normal, full]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.none() | st.floats(-9, 9)), max_size=8))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_counts_and_dates_of_a_user_are_those_of_the_history(path: Path, steps: list[Any]) -> None:
+    store, user = SqlStore(SqlConfig(str(path))), str(uuid.uuid4())  # the examples share a store
+    kept: dict[str, float | None] = {"first": 0.0}
+    store.add([Behavior(user, "first", "in", "out", 0.0)])
+    for add, n, at in steps:
+        if add and str(n) not in kept:
+            kept[str(n)] = at
+            store.add([Behavior(user, str(n), "in", "out", at)])
+        elif not add:
+            kept.pop(str(n), None)
+            store.remove(user, [str(n), "first"])
+            kept.pop("first", None)
+    [info] = [u for u in store.users() if u.user == user]
+    dated = [at for at in kept.values() if at is not None]
+    assert (info.behaviors, info.first, info.last) == (len(kept), min(dated, default=None), max(dated, default=None))
+    assert info.version == store.history(user).version
+    store.close()
+
+
+def test_a_text_is_found_in_whichever_block_its_behaviour_stands(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "BLOCK", 1)  # two behaviours a block
+    store = SqlStore(SqlConfig(str(path)))
+    store.add([Behavior("ann", str(i), "in", "out") for i in range(9)])
+    store.put_vectors("key", [VectorRow("ann", str(i), f"{i % 6:032x}", np.full(2, i % 6)) for i in range(9)])
+    found = store.find_vectors("key", [f"{i:032x}" for i in range(7)])
+    assert {int(d, 16): v.tolist() for d, v in found.items()} == {i: [i, i] for i in range(6)}
+    assert len(store.vectors("ann", "key")) == 6
+    monkeypatch.setattr(sql, "BLOCKS", 2)  # the last is 4, of behaviours 8 and 9: 6 to 9 are looked through
+    assert {int(d, 16) for d in store.find_vectors("key", [f"{i:032x}" for i in range(7)])} == {5, 0, 1, 2}
+    assert len(store.vectors("ann", "key")) == 6
+    store.close()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])) | st.binary(min_size=16, max_size=16).map(bytes.hex))
+def test_a_digest_comes_back_as_it_was(digest: str) -> None:
+    assert unpack_digest(pack_digest(digest)) == digest
+
+
+def test_a_vector_of_a_new_store_takes_little_more_than_its_own_bytes(path: Path) -> None:
+    store = SqlStore(SqlConfig(str(path)))
+    rng = np.random.default_rng(0)
+    behaviors = [Behavior(f"user {i % 100}", str(i), "how are you?", "not bad at all") for i in range(4000)]
+    store.add(behaviors)
+    vectors = rng.standard_normal((4000, 384), np.float32)
+    rows = [VectorRow(b.user, b.id, rng.bytes(16).hex(), v) for b, v in zip(behaviors, vectors, strict=True)]
+    store.put_vectors("sentence/minilm@0123456789abcdef", rows)
+    store.close()
+    assert path.stat().st_size <= 1.35 * 4000 * 384 * 2  # texts and indexes too; benchmarks/store_scale.py has more
 
 
 def test_closing_leaves_one_file(path: Path) -> None:

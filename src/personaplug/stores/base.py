@@ -46,7 +46,11 @@ class VectorRow:
 
 
 class Store(ABC):
-    """Built as `Store(config)`. Every write is durable when the call returns; several processes may use one store."""
+    """Built as `Store(config)`; several processes may use one store.
+
+    Every write is durable when the call returns, with one exception: the newest vectors and states, which can be made
+    again, may be lost to a power cut, though not to a killed process.
+    """
 
     Config: ClassVar[type[Any]]
     summary: ClassVar[str]
@@ -75,6 +79,16 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def stamp(self, user: str) -> tuple[int, int]:
+        """What differs after each change of the user's history, also if they were erased and have come again.
+
+        Its version, and how many users the store has erased; cheap, since nothing of the history is read.
+
+        Raises:
+            UnknownUserError: no such user.
+        """
+
+    @abstractmethod
     def users(self) -> list[UserInfo]:
         """All users, by name."""
 
@@ -84,7 +98,10 @@ class Store(ABC):
 
     @abstractmethod
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Digest -> vector of any user's: a text is encoded once ever per encoder key."""
+        """Digest -> vector of any user's: a text that several wrote is encoded once per encoder key.
+
+        A store of millions of behaviours may look among the newest only.
+        """
 
     @abstractmethod
     def put_vectors(self, encoder: str, rows: Sequence[VectorRow]) -> None:

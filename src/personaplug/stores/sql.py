@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, Text, bindparam, delete, func, select, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from personaplug.errors import DataError, UnknownUserError
 from personaplug.stores.base import Receipt, Store, UserInfo, VectorRow
@@ -18,15 +31,18 @@ from personaplug.stores.database.connection import Database, document
 from personaplug.stores.database.rows import (
     behavior_rows,
     conflict,
+    pack_digest,
     pack_state,
     pack_vector,
+    unpack_digest,
     unpack_state,
     unpack_vector,
 )
-from personaplug.stores.database.schema import BEHAVIORS, STATES, USERS, VECTORS
+from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, STATES, USERS, VECTORS
 from personaplug.types import Behavior, History, State
 
 T = TypeVar("T")
+_ERASED = "personaplug.erased"  # metadata: how many users were
 
 CHUNK = 1000  # rows in one statement: two values each, and SQLite takes at most 32,766
 
@@ -39,7 +55,7 @@ class SqlConfig:
 
 
 class SqlStore(Store):
-    """Users, behaviours, vectors and states in five tables; threads and processes may share them.
+    """Users, behaviours, vectors and states in six tables; threads and processes may share them.
 
     `remove` and `forget` rewrite the whole file (about a second for each 100 MB), since a deleted row leaves copies in
     the gaps of SQLite's pages, `secure_delete` or not. PostgreSQL's own log and backups keep bytes until they expire.
@@ -55,25 +71,27 @@ class SqlStore(Store):
 
     def __init__(self, config: SqlConfig) -> None:
         self._db = Database(config.url)
+        self._encoders: dict[str, int] = {}  # name -> key; neither ever changes
 
     def add(self, behaviors: Iterable[Behavior]) -> int:
         """See `Store.add`."""
         rows = behavior_rows(behaviors)
         with self._db.write() as connection:
-            keys = self._ensure_users(connection, sorted({user for user, _ in rows}))
-            new = []
+            users = self._ensure_users(connection, sorted({user for user, _ in rows}))
+            new: list[dict[str, Any]] = []
+            times: dict[str, list[float | None]] = {}
             for chunk in _chunks(list(rows.items())):
-                stored = _stored_digests(connection, [(keys[user], id_) for (user, id_), _ in chunk])
+                stored = _stored(connection, [(users[user].key, id_) for (user, id_), _ in chunk])
                 for (user, id_), row in chunk:
-                    digest = stored.get((keys[user], id_))
-                    if digest is None:
-                        new.append({**row, "user": keys[user], "id": id_})
-                    elif digest != row["digest"]:
+                    known = stored.get((users[user].key, id_))
+                    if known is None:
+                        new.append({**row, "user": users[user].key, "id": id_})
+                        times.setdefault(user, []).append(row["at"])
+                    elif known != row:
                         raise conflict(user, id_, "stored already")
             if new:
                 connection.execute(BEHAVIORS.insert(), new)
-            for some in _chunks(sorted({row["user"] for row in new})):
-                connection.execute(_bump().where(USERS.c.key.in_(some)))
+                connection.execute(_GROW, [_grown(users[user], ats) for user, ats in times.items()])
         return len(new)
 
     def remove(self, user: str, ids: Sequence[str]) -> int:
@@ -86,11 +104,13 @@ class SqlStore(Store):
             key, _ = self._user(connection, user)
             removed = 0
             for some in _chunks(list(dict.fromkeys(ids))):
-                gone = delete(BEHAVIORS).where(BEHAVIORS.c.user == key, BEHAVIORS.c.id.in_(some))
-                removed += connection.execute(gone).rowcount
+                gone = select(BEHAVIORS.c.key).where(BEHAVIORS.c.user == key, BEHAVIORS.c.id.in_(some))
+                own = VECTORS.c.user == key
+                connection.execute(delete(VECTORS).where(own, VECTORS.c.behavior.in_(gone)))
+                removed += connection.execute(delete(BEHAVIORS).where(BEHAVIORS.c.key.in_(gone))).rowcount
             if removed:
                 connection.execute(delete(STATES).where(STATES.c.user == key))
-                connection.execute(_bump().where(USERS.c.key == key))
+                connection.execute(_shrink(key))
                 token = self._db.begin_erasing(connection)
         if removed:
             self._db.erase(token)
@@ -108,36 +128,36 @@ class SqlStore(Store):
             )
             return History(user, tuple(Behavior(user, *row) for row in rows), version)
 
+    def stamp(self, user: str) -> tuple[int, int]:
+        """See `Store.stamp`."""
+        with self._db.read() as connection:
+            return self._user(connection, user)[1], _erased(connection)
+
     def users(self) -> list[UserInfo]:
         """See `Store.users`."""
-        b = BEHAVIORS.c
-        query = (
-            select(USERS.c.name, func.count(b.key), USERS.c.version, func.min(b.at), func.max(b.at))
-            .join_from(USERS, BEHAVIORS, isouter=True)
-            .group_by(USERS.c.key)
-        )
+        u = USERS.c
+        query = select(u.name, u.behaviors, u.version, u.first, u.last)
         with self._db.read() as connection:
             return sorted((UserInfo(*row) for row in connection.execute(query)), key=lambda info: info.user)
 
     def vectors(self, user: str, encoder: str) -> dict[str, NDArray[np.float32]]:
         """See `Store.vectors`; {} for an unknown user."""
         v = VECTORS.c
-        query = (
-            select(v.digest, v.dim, v.vector)
-            .join_from(USERS, BEHAVIORS)
-            .join(VECTORS)
-            .where(USERS.c.name == user, v.encoder == encoder)
-        )
+        query = select(v.digest, v.dim, v.vector).join_from(USERS, VECTORS).where(USERS.c.name == user)
         with self._db.read() as connection:
-            return self._floats(connection, query)
+            return self._floats(connection, query.where(v.encoder == self._encoder(connection, encoder)))
 
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """See `Store.find_vectors`."""
         v = VECTORS.c
         found: dict[str, NDArray[np.float32]] = {}
         with self._db.read() as connection:
-            for some in _chunks(list(dict.fromkeys(digests))):
-                query = select(v.digest, v.dim, v.vector).where(v.encoder == encoder, v.digest.in_(some))
+            key = self._encoder(connection, encoder)
+            newest = connection.execute(select(func.max(v.block))).scalar() or 0
+            blocks = range(max(0, newest + 1 - BLOCKS), newest + 1)
+            for some in _chunks([pack_digest(digest) for digest in dict.fromkeys(digests)]):
+                query = select(v.digest, v.dim, v.vector)
+                query = query.where(v.block.in_(blocks), v.digest.in_(some), v.encoder == key)
                 found |= self._floats(connection, query)
         return found
 
@@ -148,25 +168,23 @@ class SqlStore(Store):
             DataError: a vector is not one-dimensional, or holds a number that float16 cannot.
         """
         parameters = [
-            {"name": r.user, "id_": r.behavior, "digest": r.digest, "dim": len(blob) // 2, "vector": blob}
+            {"user_": r.user, "id_": r.behavior, "digest": pack_digest(r.digest), "dim": len(blob) // 2, "vector": blob}
             for r, blob in ((r, pack_vector(r)) for r in rows)
         ]
-        columns = [VECTORS.c[name] for name in ("behavior", "encoder", "digest", "dim", "vector")]
-        source = (
-            select(
-                BEHAVIORS.c.key,
-                bindparam("encoder", encoder, Text),
-                *(bindparam(c.name, type_=c.type) for c in columns[2:]),
-            )
-            .join_from(USERS, BEHAVIORS)
-            .where(USERS.c.name == bindparam("name", type_=Text), BEHAVIORS.c.id == bindparam("id_", type_=Text))
-        )
+        columns = [VECTORS.c[name] for name in ("user", "behavior", "block", "encoder", "digest", "dim", "vector")]
+        b = BEHAVIORS.c
+        block = b.key.bitwise_rshift(literal(BLOCK, Integer))  # PostgreSQL shifts by no bigint
+        source = select(b.user, b.key, block, *(bindparam(c.name, type_=c.type) for c in columns[3:]))
+        source = source.where(b.user == bindparam("user_", type_=b.user.type), b.id == bindparam("id_", type_=Text))
         insert = self._db.insert(VECTORS).from_select(columns, source)
         statement = insert.on_conflict_do_update(
-            index_elements=columns[:3], set_={"dim": insert.excluded.dim, "vector": insert.excluded.vector}
+            index_elements=columns[1:5], set_={"dim": insert.excluded.dim, "vector": insert.excluded.vector}
         )
-        with self._db.write() as connection:
-            for chunk in _chunks(parameters):
+        with self._db.write(lasting=False) as connection:
+            key = self._ensure_encoder(connection, encoder)
+            users = _locked(connection, sorted({r.user for r in rows}))  # so that no behaviour goes meanwhile
+            known = [{**p, "user_": users[p["user_"]].key, "encoder": key} for p in parameters if p["user_"] in users]
+            for chunk in _chunks(known):
                 connection.execute(statement, list(chunk))
 
     def state(self, user: str, method: str) -> tuple[int, State] | None:
@@ -199,29 +217,26 @@ class SqlStore(Store):
             DataError: an array of Python objects.
         """
         arrays = pack_state(state)
-        with self._db.write() as connection:
+        with self._db.write(lasting=False) as connection:
             key, _ = self._user(connection, user)
             insert = self._db.insert(STATES).values(user=key, method=method, version=version, arrays=arrays)
-            connection.execute(
-                insert.on_conflict_do_update(
-                    index_elements=[STATES.c.user, STATES.c.method], set_={"version": version, "arrays": arrays}
-                )
-            )
+            new = {"version": insert.excluded.version, "arrays": insert.excluded.arrays}
+            connection.execute(insert.on_conflict_do_update(index_elements=[STATES.c.user, STATES.c.method], set_=new))
 
     def forget(self, user: str) -> Receipt:
         """See `Store.forget`; if the process dies midway, the next one to open the store ends the erasure."""
         with self._db.write() as connection:
             key, _ = self._user(connection, user)
-            own = select(BEHAVIORS.c.key).where(BEHAVIORS.c.user == key)
             behaviors, vectors, states = (
                 connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one()
                 for table, condition in (
                     (BEHAVIORS, BEHAVIORS.c.user == key),
-                    (VECTORS, VECTORS.c.behavior.in_(own)),
+                    (VECTORS, VECTORS.c.user == key),
                     (STATES, STATES.c.user == key),
                 )
             )
             connection.execute(delete(USERS).where(USERS.c.key == key))
+            self._db.put_document(connection, _ERASED, {"users": _erased(connection) + 1})
             token = self._db.begin_erasing(connection)
         self._db.erase(token)
         return Receipt(user, behaviors, vectors, states, time.time())
@@ -240,16 +255,27 @@ class SqlStore(Store):
         """See `Store.close`."""
         self._db.close()
 
-    def _ensure_users(self, connection: Connection, names: Sequence[str]) -> dict[str, int]:
-        """Name -> key, for new and old users. The rows stay locked, in one order: on PostgreSQL two adds take turns."""
-        keys: dict[str, int] = {}
+    def _ensure_users(self, connection: Connection, names: Sequence[str]) -> dict[str, Row[Any]]:
+        """Name -> row, for new and old users."""
+        insert = self._db.insert(USERS).on_conflict_do_nothing()
         for some in _chunks(names):
-            connection.execute(
-                self._db.insert(USERS).on_conflict_do_nothing(), [{"name": name, "version": 0} for name in some]
-            )
-            query = select(USERS.c.name, USERS.c.key).where(USERS.c.name.in_(some)).order_by(USERS.c.name)
-            keys |= {row.name: row.key for row in connection.execute(query.with_for_update())}
-        return keys
+            connection.execute(insert, [{"name": name, "version": 0} for name in some])
+        return _locked(connection, names)
+
+    def _encoder(self, connection: Connection, name: str) -> int | None:
+        if name not in self._encoders:
+            key = connection.execute(select(ENCODERS.c.key).where(ENCODERS.c.name == name)).scalar_one_or_none()
+            if key is None:
+                return None
+            self._encoders[name] = key
+        return self._encoders[name]
+
+    def _ensure_encoder(self, connection: Connection, name: str) -> int:
+        key = self._encoder(connection, name)
+        if key is None:  # not remembered yet: this transaction may be taken back
+            connection.execute(self._db.insert(ENCODERS).values(name=name).on_conflict_do_nothing())
+            key = connection.execute(select(ENCODERS.c.key).where(ENCODERS.c.name == name)).scalar_one()
+        return key
 
     def _user(self, connection: Connection, user: str) -> tuple[int, int]:
         """A user's key and version; in a write, no other process changes the user until it ends."""
@@ -277,27 +303,74 @@ class SqlStore(Store):
             vector = unpack_vector(blob, dim)
             if vector is None:
                 raise DataError(
-                    f"store {self._db.where}: vector {digest!r} is damaged; restore the store from a backup"
+                    f"store {self._db.where}: vector {unpack_digest(digest)!r} is damaged; "
+                    "restore the store from a backup"
                 )
-            found[digest] = vector
+            found[unpack_digest(digest)] = vector
         return found
 
 
-def _stored_digests(connection: Connection, pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], bytes]:
+def _stored(connection: Connection, pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
+    """(user, id) -> the columns that hold content, as `behavior_rows` makes them."""
     # A join, since SQLite answers `(user, id) IN (...)` by reading the whole table; and by hand, since SQLAlchemy takes
     # ten times longer to write these values down than SQLite to look them up.
     slot = "(?, ?)" if connection.dialect.name == "sqlite" else "(%s, %s)"
     query = (
         f'WITH wanted("user", id) AS (VALUES {", ".join([slot] * len(pairs))}) '  # noqa: S608 - no value is in the text
-        'SELECT b."user", b.id, b.digest FROM wanted JOIN behaviors b ON b."user" = wanted."user" AND b.id = wanted.id'
+        'SELECT b."user", b.id, b.input, b.output, b.at, b.rating, b.fields '
+        'FROM wanted JOIN behaviors b ON b."user" = wanted."user" AND b.id = wanted.id'
     )
-    rows = connection.exec_driver_sql(query, tuple(value for pair in pairs for value in pair))
-    return {(user, id_): digest for user, id_, digest in rows}
+    found = {}
+    for user, id_, *content in connection.exec_driver_sql(query, tuple(value for pair in pairs for value in pair)):
+        row = dict(zip(("input", "output", "at", "rating", "fields"), content, strict=True))
+        if isinstance(row["fields"], str):  # SQLite has no JSON of its own
+            row["fields"] = json.loads(row["fields"])
+        found[user, id_] = row
+    return found
 
 
-def _bump() -> Any:
-    return update(USERS).values(version=USERS.c.version + 1)
+def _locked(connection: Connection, names: Sequence[str]) -> dict[str, Row[Any]]:
+    """Name -> row of users, locked in the order of names: on PostgreSQL two writers of one user take turns."""
+    u = USERS.c
+    users: dict[str, Row[Any]] = {}
+    for some in _chunks(names):
+        query = select(u.name, u.key, u.behaviors, u.first, u.last).where(u.name.in_(some)).order_by(u.name)
+        users |= {row.name: row for row in connection.execute(query.with_for_update())}
+    return users
+
+
+def _grown(user: Row[Any], times: Sequence[float | None]) -> dict[str, Any]:
+    """The values that `_GROW` wants, for a user who gets behaviours of these times."""
+    dated = [at for at in (user.first, user.last, *times) if at is not None]
+    seen = {"first_": min(dated, default=None), "last_": max(dated, default=None)}
+    return {"key_": user.key, "behaviors_": user.behaviors + len(times), **seen}
+
+
+_GROW = (
+    update(USERS)
+    .where(USERS.c.key == bindparam("key_"))
+    .values(
+        version=USERS.c.version + 1,
+        behaviors=bindparam("behaviors_"),
+        first=bindparam("first_"),
+        last=bindparam("last_"),
+    )
+)
+
+
+def _shrink(user: int) -> Any:
+    """A user's row once more from the behaviours that are left."""
+    left = [
+        select(found).where(BEHAVIORS.c.user == user).scalar_subquery()
+        for found in (func.count(BEHAVIORS.c.key), func.min(BEHAVIORS.c.at), func.max(BEHAVIORS.c.at))
+    ]
+    values = dict(zip(("behaviors", "first", "last"), left, strict=True), version=USERS.c.version + 1)
+    return update(USERS).where(USERS.c.key == user).values(values)
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
+
+
+def _erased(connection: Connection) -> int:
+    return int((document(connection, _ERASED) or {"users": 0})["users"])

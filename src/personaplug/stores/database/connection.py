@@ -21,6 +21,8 @@ from personaplug.stores.database.schema import METADATA, TABLES
 from personaplug.stores.migrations import HEAD, VERSION_TABLE, revision, upgrade
 
 WAIT = 60.0  # seconds to wait for other processes before giving up
+PAGE = 16_384  # bytes of a page of a new file: of SQLite's own 4,096 a vector of 1,024 numbers would leave half empty
+CACHE = 16_384  # KiB of pages that a connection keeps: the inner pages of large tables' trees, and one block's digests
 ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may still be in the files
 
 _WAYS_OUT = {
@@ -46,7 +48,8 @@ class Database:
         self.sqlite = place.get_backend_name() == "sqlite"
         self.where = str(place.database) if self.sqlite else place.render_as_string(hide_password=True)
         self._engine = _engine(place)
-        self._writer = self._engine.execution_options(personaplug_writes=True)
+        self._writer = self._engine.execution_options(personaplug_writes="FULL")
+        self._hasty_writer = self._engine.execution_options(personaplug_writes="NORMAL")
         try:
             self._open()
         except BaseException:
@@ -60,9 +63,16 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is on disk when it ends, and leaves nothing if it raises."""
-        with self._errors(), self._writer.begin() as connection:
+    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
+        """A transaction that leaves nothing if it raises, and is on disk when it ends.
+
+        Args:
+            lasting: False does not wait for the disk. A power cut, though no killed process, may then take the
+                transaction back, but never one that came before it: for what can be made again.
+        """
+        with self._errors(), (self._writer if lasting else self._hasty_writer).begin() as connection:
+            if not lasting and not self.sqlite:
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
     def insert(self, table: Table) -> Any:
@@ -117,6 +127,9 @@ class Database:
                 if not self.sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7267364)")
                 upgrade(connection, self.where)
+            if self.sqlite and found is not None:
+                with self._errors():  # gives the old tables' room back
+                    self._rewrite_file(0.0)
         with self.read() as connection:
             pending = document(connection, ERASING)
         if pending is not None:
@@ -139,6 +152,7 @@ class Database:
         with self._errors(), closing(self._engine.raw_connection()) as raw:
             while True:
                 try:
+                    raw.cursor().execute(f"PRAGMA page_size={PAGE}")  # nothing where the file is one already
                     raw.cursor().execute("PRAGMA journal_mode=WAL")
                 except sqlite3.OperationalError as error:
                     if "locked" not in str(error) or time.monotonic() > deadline:
@@ -224,11 +238,13 @@ def _engine(url: URL) -> Engine:
 
 def _prepare_connection(raw: Any, _record: Any) -> None:
     raw.isolation_level = None  # the driver's own BEGIN would come too late; `_begin` sends it
-    for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL"):
+    for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"cache_size=-{CACHE}"):
         raw.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:
     # A write takes its lock at once: a read that turns into a write later would fail instead of waiting.
-    writes = connection.get_execution_options().get("personaplug_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    synchronous = connection.get_execution_options().get("personaplug_writes")
+    if synchronous:
+        connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if synchronous else "BEGIN")

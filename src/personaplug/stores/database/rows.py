@@ -1,10 +1,10 @@
-"""What stands in the columns: a behaviour's content, a vector's bytes, a state's arrays."""
+"""What stands in the columns: a behaviour's content, a vector's digest and bytes, a state's arrays."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
+import re
 import zipfile
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +17,8 @@ from personaplug.stores.base import VectorRow
 from personaplug.types import Behavior, State
 
 CHECKSUM = 16  # bytes
+
+_HASH = re.compile("[0-9a-f]{32}")
 
 
 def behavior_rows(given: Iterable[Behavior]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -36,13 +38,12 @@ def behavior_rows(given: Iterable[Behavior]) -> dict[tuple[str, str], dict[str, 
             "fields": dict(b.fields),
         }
         try:
-            content = json.dumps([b.user, b.id, row], ensure_ascii=False, sort_keys=True).encode()
+            "".join((b.user, b.id, b.input, b.output, *b.fields, *b.fields.values())).encode()
         except UnicodeEncodeError:
             raise DataError(
                 f"behaviour {b.id!r} of user {b.user!r}: half a surrogate pair (\\ud800-\\udfff) is not text"
             ) from None
-        row["digest"] = _checksum(content)
-        if rows.setdefault((b.user, b.id), row)["digest"] != row["digest"]:
+        if rows.setdefault((b.user, b.id), row) != row:
             raise conflict(b.user, b.id, "given twice")
     return rows
 
@@ -52,6 +53,16 @@ def conflict(user: str, id_: str, how: str) -> ConflictError:
     return ConflictError(
         f"behaviour {id_!r} of user {user!r} is {how} with other content; use another id, or remove the old one first"
     )
+
+
+def pack_digest(digest: str) -> bytes:
+    """A content hash in half its length (1 and 16 bytes for 32 hex digits), any other text as it is (after a 0)."""
+    return b"\1" + bytes.fromhex(digest) if _HASH.fullmatch(digest) else b"\0" + digest.encode()
+
+
+def unpack_digest(blob: bytes) -> str:
+    """What `pack_digest` was given."""
+    return blob[1:].hex() if blob[:1] == b"\1" else blob[1:].decode()
 
 
 def pack_vector(row: VectorRow) -> bytes:

@@ -22,12 +22,22 @@ TABLES = MetaData()
 # SQLite numbers rows by itself only where the key is spelled INTEGER.
 KEY = BigInteger().with_variant(Integer, "sqlite")
 
+# Digests are random: in one index over all of them each new vector would change a page of its own, and adding would
+# slow down as a store grows. So each 2^BLOCK behaviours in a row have their part of the index. A text is looked up in
+# the newest parts, a million behaviours: a look into many more would take longer than to encode the text again.
+BLOCK = 14
+BLOCKS = 64
+
 USERS = Table(
     "users",
     TABLES,
     Column("key", KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("version", Integer, nullable=False),
+    # What is known at a glance, kept with each change: counting 20 million behaviours anew would take seconds.
+    Column("behaviors", Integer, nullable=False, server_default="0"),
+    Column("first", Double),
+    Column("last", Double),
 )
 
 # `key` rises with each row added: it is the order of arrival.
@@ -42,20 +52,31 @@ BEHAVIORS = Table(
     Column("input", Text, nullable=False),
     Column("output", Text, nullable=False),
     Column("fields", JSON, nullable=False),
-    Column("digest", LargeBinary, nullable=False),  # of the content, to tell the same from a conflict
     UniqueConstraint("user", "id", name="behaviors_user_id"),
-    Index("behaviors_user_at", "user", "at"),  # counts and dates without reading texts
 )
 
+# An encoder's key stands once, not with each vector.
+ENCODERS = Table(
+    "encoders",
+    TABLES,
+    Column("key", KEY, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+)
+
+# In the order of arrival, which fills pages to the brim: ordered by user, they would be a third empty.
 VECTORS = Table(
     "vectors",
     TABLES,
-    Column("behavior", ForeignKey("behaviors.key", ondelete="CASCADE"), primary_key=True),
-    Column("encoder", Text, primary_key=True),
-    Column("digest", Text, primary_key=True),  # of the text that was encoded
+    Column("key", KEY, primary_key=True),
+    Column("user", ForeignKey("users.key", ondelete="CASCADE"), nullable=False),
+    Column("behavior", KEY, nullable=False),  # no foreign key, which would want an index of its own
+    Column("encoder", ForeignKey("encoders.key"), nullable=False),
+    Column("block", Integer, nullable=False),  # behavior >> BLOCK
+    Column("digest", LargeBinary, nullable=False),  # of the text that was encoded, as rows.pack_digest makes it
     Column("dim", Integer, nullable=False),
     Column("vector", LargeBinary, nullable=False),  # [dim] little-endian float16
-    Index("vectors_encoder_digest", "encoder", "digest"),
+    UniqueConstraint("block", "digest", "encoder", "behavior", name="vectors_text"),
+    Index("vectors_user", "user"),
 )
 
 STATES = Table(
