@@ -1,4 +1,4 @@
-"""Vectors of behaviours and queries: each text is encoded once ever per encoder key. e: the encoder's width."""
+"""Vectors of behaviours and queries: a user's texts are encoded once ever per encoder key. e: the encoder's width."""
 
 from __future__ import annotations
 

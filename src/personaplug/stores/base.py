@@ -98,7 +98,7 @@ class Store(ABC):
 
     @abstractmethod
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Digest -> vector of any user's: a text that several wrote is encoded once per encoder key.
+        """Digest -> vector of any user's, so that a text that several wrote is encoded once.
 
         A store of millions of behaviours may look among the newest only.
         """
