@@ -145,6 +145,17 @@ def test_what_nobody_waits_for_any_longer_ends_early(tiny_causal: Path) -> None:
         assert scheduler.load() == (0, 0)
 
 
+def test_what_is_cancelled_while_it_waits_is_never_read(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    with Scheduler(backbone, rows=1) as scheduler:
+        first = scheduler.submit(Prompt((Message("user", "a"),)), Sampling(max_tokens=200, temperature=1.0, seed=1))
+        # A prompt that cannot be read would fail.
+        waiting = scheduler.submit(Prompt((Message("user", "b"),), torch.zeros(1, D + 1)), Sampling(max_tokens=5))
+        waiting.cancel()
+        assert waiting.completion().tokens == ()
+        first.cancel()
+
+
 def test_a_full_queue_and_a_closed_scheduler_refuse_and_what_was_taken_is_finished(tiny_causal: Path) -> None:
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
     prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=30, temperature=1.0, seed=1)

@@ -163,7 +163,8 @@ class Scheduler:
             if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
                 break
             try:
-                unread = 0 if answer.cancelled else self.backbone.unread(answer.prompt)
+                answer.choice.done |= answer.cancelled
+                unread = 0 if answer.choice.done else self.backbone.unread(answer.prompt)
                 # Where nothing of a long prompt can be kept, it is read at once.
                 if reads and unread > self.piece:
                     reads = False
