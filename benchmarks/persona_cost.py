@@ -143,17 +143,16 @@ def claims(found: dict[str, Any]) -> list[Claim]:
         ratio = found[condition]["plug"]["ratio"]
         made.append(Claim.now(f"persona-cost-{condition.replace(' ', '-')}",
                               f"making the persona of a user of 1,000 behaviours for a request {words}: plug in units "
-                              "of pplug", [ratio], "<= 2", ratio <= 2))  # fmt: skip
+                              "of pplug", [ratio], "<= 2"))  # fmt: skip
     plug, paper = found["sizes"]["plug"], found["sizes"]["pplug"]
     trained, most = plug["trained_parameters"], paper["trained_parameters"]
     return [
         *made,
         Claim.now("persona-cost-parameters", "parameters of plug that are trained in front of smollm2-135m; the goal "
-                  "is pplug's, its query encoder minilm included", [trained], f"<= {most}", trained <= most),
-        Claim.now("persona-cost-tokens", "soft tokens of plug that carry the user", [plug["persona_tokens"]], "<= 8",
-                  plug["persona_tokens"] <= 8),
+                  "is pplug's, its query encoder minilm included", [trained], f"<= {most}"),
+        Claim.now("persona-cost-tokens", "soft tokens of plug that carry the user", [plug["persona_tokens"]], "<= 8"),
         Claim.now("persona-cost-bytes", "bytes that plug stores of a user of 1,000 behaviours, with the encoder minilm",
-                  [plug["user_bytes"]], "reported", True),
+                  [plug["user_bytes"]], "reported"),
     ]  # fmt: skip
 
 

@@ -253,15 +253,15 @@ def claims(sizes: Sequence[dict[str, Any]]) -> list[Claim]:
     flat = min(rates) / max(1.0, *rates)
     return [
         Claim.now("store-scale-read", f"reading one user's vectors from disk among {users}, in units of among 1,000",
-                  [read], "<= 1.5", read <= 1.5),
+                  [read], "<= 1.5"),
         Claim.now("store-scale-read-cached", f"the same as the machine leaves the files in memory, {users}", [held],
-                  "reported", True),
+                  "reported"),
         Claim.now("store-scale-bytes", f"bytes of the store's file with {users} and short texts, in units of the "
-                  "vectors' own bytes", [size], "<= 1.3", size <= 1.3),
+                  "vectors' own bytes", [size], "<= 1.3"),
         Claim.now("store-scale-ingest", f"behaviours added a second, slowest size in units of the fastest, to {users}",
-                  [flat], ">= 0.8", flat >= 0.8),
+                  [flat], ">= 0.8"),
         Claim.now("store-scale-find", f"milliseconds to learn that a text was written by none of {users}",
-                  [largest["find"]["ms"]], "reported", True),
+                  [largest["find"]["ms"]], "reported"),
     ]  # fmt: skip
 
 

@@ -349,3 +349,14 @@ def test_a_behaviour_has_a_view_for_each_template(templates: str | tuple[str, ..
 def test_a_plug_wants_a_query_where_a_pooling_does_and_there_is_a_persona(pooling: str, wants: bool) -> None:
     assert PlugConfig(pooling=pooling).wants_query == wants
     assert not PlugConfig(pooling=pooling, persona_tokens=0).wants_query
+
+
+@pytest.mark.parametrize("pooling", ["nearest", "mean+nearest", "softmax+nearest"])
+def test_nearest_does_not_look_at_lengths_whatever_stands_beside_it(pooling: str) -> None:
+    config = PlugConfig(pooling=pooling, standardize=False, history_text="{input}", start="random")
+    plug = Plug(config, E, D, 2.0).eval()
+    vectors, query = some(1, 5, E), some(1, E)
+    weights = [plug(vectors * scale, everybody(1, 5), query).weights[:, -1] for scale in (1, 100)]
+    torch.testing.assert_close(*weights)
+    cosines = torch.nn.functional.cosine_similarity(vectors, query[:, None], dim=-1)
+    torch.testing.assert_close(weights[0], (10 * cosines).softmax(-1))

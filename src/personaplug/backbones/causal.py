@@ -172,11 +172,11 @@ class CausalBackbone(InProcessBackbone):
 
     @override
     def unread(self, prompt: Prompt) -> int:
-        return self.left_length(prompt) - self._prompts.known(self._parts(prompt)[0])
+        return self.left_length(prompt) - self._prompts.known(self._kept(prompt))
 
     @override
     def read_ahead(self, prompt: Prompt, tokens: int) -> int:
-        ids, _ = self._parts(prompt)
+        ids = self._kept(prompt)
         upto = (self._prompts.known(ids) + tokens) // BLOCK * BLOCK
         with torch.inference_mode(False), torch.no_grad():
             self._read([ids[:upto]])
@@ -187,13 +187,12 @@ class CausalBackbone(InProcessBackbone):
         """Drop the states of all prompts."""
         self._prompts = PromptCache(self.config.prompt_cache)
 
-    def _parts(self, prompt: Prompt) -> tuple[tuple[int, ...], Tensor]:
-        """The token ids whose states may be kept, and embeddings [t, d] of what follows them: at least one column."""
+    def _kept(self, prompt: Prompt) -> tuple[int, ...]:
+        """The token ids at a prompt's beginning whose states may be kept: at least one column stands after them."""
+        if not self._keeps or not (prompt.prefix is None or prompt.position == "last"):
+            return ()
         ids = tuple(self.prompt_ids(prompt.messages))
-        late = prompt.prefix is not None and prompt.position == "last"
-        if not self._keeps or not (late or prompt.prefix is None):
-            return (), self._embeds(prompt)
-        return (ids, self.soft(prompt)) if late else (ids[:-1], self.embed(ids[-1:]))
+        return ids[:-1] if prompt.prefix is None else ids
 
     def _inputs(self, left: _Left, head: _Head | None) -> dict[str, Any]:
         """Arguments that run `left` after `head`."""
@@ -253,21 +252,21 @@ class CausalBackbone(InProcessBackbone):
 
     @override
     def begin(self, prompts: Sequence[Prompt]) -> Decoding:
-        parts = [self._parts(p) for p in prompts]
-        ids = [kept for kept, _ in parts]
+        ids = [self._kept(p) for p in prompts]
         # Not in inference mode: what is kept here may be read in training.
         with torch.inference_mode(False), torch.no_grad():
             if all(ids):
                 self._read_shared(ids)
             head = self._known(ids) if any(ids) else None
-            rest = [row[self._prompts.known(row) :] for row in ids]
-            left = self._pad([torch.cat([self.embed(r), after]) for r, (_, after) in zip(rest, parts, strict=True)])
+            # A prompt with its prefix, less what is kept: all of a late prefix, or of a text the last token, at least.
+            known = [self._prompts.known(row) for row in ids]
+            left = self._pad([self._embeds(p)[n:] for p, n in zip(prompts, known, strict=True)])
             inputs = self._inputs(left, head)
             out = self.model(**inputs, use_cache=True, logits_to_keep=1)
-            if any(rest):
+            if known != [len(row) for row in ids]:
                 mask = inputs["attention_mask"].clone()
-                for row, (_, after) in enumerate(parts):
-                    mask[row, mask.shape[1] - len(after) :] = 0
+                for row, (prompt, kept) in enumerate(zip(prompts, ids, strict=True)):
+                    mask[row, mask.shape[1] - (self.left_length(prompt) - len(kept)) :] = 0
                 self._prompts.put(ids, out.past_key_values, mask)
                 self._prompts.trim()
         return _Rows(self.model, out, inputs["attention_mask"])
