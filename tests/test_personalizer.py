@@ -103,6 +103,31 @@ def test_a_user_is_prepared_anew_only_when_the_history_has_changed(me):
     assert me.method.prepared == [("ada", 1), ("ada", 2)]
 
 
+class Going(Counting):
+    """Goes on where a state ends."""
+
+    key = "going:1"
+
+    def extend(self, profile: Profile, added: History) -> State | None:
+        return {"count": np.array(int(profile.state["count"]) + len(added))}
+
+
+def test_a_state_goes_on_where_it_ended_while_behaviours_come_after_those_it_is_of(store):
+    me = Personalizer(Going(), store)
+    me.observe(*map(behavior, range(10, 20)))
+    me.answer("ada", "hi")
+    for i in range(20, 24):
+        me.observe(behavior(i))
+        assert me.answer("ada", "hi") == f"hi ({i - 9} of ada)"
+    assert me.method.prepared == [("ada", 10)]
+    assert store.state("ada", "going:1")[1]["count"] in (13, 14)  # written now and then
+    me.observe(behavior(1))  # earlier than the others
+    assert me.answer("ada", "hi") == "hi (15 of ada)"
+    store.remove("ada", ["1"])
+    assert me.answer("ada", "hi") == "hi (14 of ada)"
+    assert me.method.prepared == [("ada", 10), ("ada", 15), ("ada", 14)]
+
+
 def test_what_was_prepared_outlives_the_process(me, store):
     me.observe(behavior(1))
     me.answer("ada", "hi")

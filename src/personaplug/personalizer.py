@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,25 +119,36 @@ class Personalizer:
         """The user's history with the state prepared from it; prepared and stored now if it is missing or stale."""
         if user is None:
             return Profile(History(""))
-        stamp = *self.store.stamp(user), self.method.key  # another process may have changed the user
+        stamp = (*self.store.stamp(user), self.method.key)  # another process may have changed the user
         with self._lock:
             kept = self._kept.get(user)
         if kept is not None and kept.stamp == stamp:
             return kept.profile
-        kept = _Kept(stamp, self._prepared(self.store.history(user)))
+        kept = self._prepared(stamp, self.store.history(user), kept)
         if kept.size <= self._kept.maxsize:
             with self._lock:
                 self._kept[user] = kept
         return kept.profile
 
-    def _prepared(self, history: History) -> Profile:
-        found = self.store.state(history.user, self.method.key)
+    def _prepared(self, stamp: _Stamp, history: History, before: _Kept | None) -> _Kept:
+        key = self.method.key
+        if before is not None and before.stamp[-1] == key and history.goes_on_from(before.profile.history):
+            added = dataclasses.replace(history, behaviors=history.behaviors[len(before.profile.history) :])
+            state = self.method.extend(before.profile, added) if added.behaviors else before.profile.state
+            if state is not None:
+                # Written now and then, so that a behaviour more does not cost writing all of them.
+                written = before.written
+                if len(history) > _GROWTH * written:
+                    self.store.put_state(history.user, key, history.version, state)
+                    written = len(history)
+                return _Kept(stamp, Profile(history, state), written)
+        found = self.store.state(history.user, key)
         if found and found[0] == history.version:
-            return Profile(history, found[1])
+            return _Kept(stamp, Profile(history, found[1]), len(history))
         state = self.method.prepare(history)
         if state is not None:
-            self.store.put_state(history.user, self.method.key, history.version, state)
-        return Profile(history, state)
+            self.store.put_state(history.user, key, history.version, state)
+        return _Kept(stamp, Profile(history, state), len(history))
 
     def refresh(self, users: Sequence[str] | None = None, progress: Callable[[int], None] | None = None) -> int:
         """Prepare users ahead of their requests; returns how many there were.
@@ -164,8 +176,9 @@ class Personalizer:
 class _Kept:
     """A prepared user in memory, and what it was prepared from."""
 
-    stamp: tuple[Any, ...]
+    stamp: _Stamp
     profile: Profile
+    written: int  # behaviours that the state in the store is of
 
     @property
     def size(self) -> int:
@@ -174,4 +187,6 @@ class _Kept:
         return texts + sum(array.nbytes for array in (self.profile.state or {}).values())
 
 
+_Stamp = tuple[int, int, str]
 _BEHAVIOR = 500  # bytes of a behaviour beside its texts
+_GROWTH = 1.25  # of a history until its state is written again

@@ -267,14 +267,14 @@ class Plug(nn.Module):
         if pooling.unit and not self.unit_keys:
             keys = F.normalize(keys, dim=-1)
         logits: Tensor = pooling(keys, query, age)
-        return logits
+        return logits.float()
 
     def pooled(self, values: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums [b, p, m] of values [b, n, m] with weights [b, p, n]; eq. 4.
 
         Nobody's value is that of the zero vector: finite, and with `standardize` that of the average user.
         """
-        return weights @ values + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
+        return _summed(values, weights) + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
 
     def prefix(self, pooled: Tensor) -> Tensor:
         """Prefix [b, i + k, d] from what all poolings gave [b, p, m]; eq. 5."""
@@ -318,6 +318,20 @@ class Plug(nn.Module):
         shift = share * (pooled[None] - values[:, None])  # [n, p, m]
         moved = F.linear(shift.flatten(1), self.outer.weight).norm(dim=-1) + 1e-9  # alike where nothing moves it
         return moved / moved.sum()
+
+
+def _summed(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums [b, p, m] of values [b, n, m] with weights [b, p, n].
+
+    Values in half precision, as stored, are read where they lie, without a float32 copy of a whole history: that copy
+    costs twice the sum.
+    """
+    if values.dtype == weights.dtype or not values.shape[1]:
+        return weights @ values.to(weights.dtype)
+    bags = torch.arange(values.shape[:2].numel(), device=values.device).view(len(values), 1, -1).expand_as(weights)
+    shares = weights.flatten(0, 1).to(values.dtype)
+    summed = F.embedding_bag(bags.flatten(0, 1), values.flatten(0, 1), per_sample_weights=shares, mode="sum")
+    return summed.view(*weights.shape[:2], -1).to(weights.dtype)
 
 
 _FAR = 10.0  # standard deviations: a rare feature counts, but does not drown all others

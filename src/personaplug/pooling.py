@@ -52,7 +52,7 @@ class Softmax(Pooling):
     def forward(self, keys: Tensor, query: Tensor | None, age: Tensor) -> Tensor:
         """Products."""
         del age
-        return torch.einsum("be,bne->bn", _needed(query), keys) / self.temperature
+        return _products(_needed(query), keys) / self.temperature
 
 
 class Nearest(Pooling):
@@ -74,8 +74,7 @@ class Nearest(Pooling):
     def forward(self, keys: Tensor, query: Tensor | None, age: Tensor) -> Tensor:
         """Cosines, sharpened."""
         del age
-        near = self.log_sharpness.exp() * F.normalize(self.project(_needed(query)), dim=-1)
-        return torch.einsum("be,bne->bn", near, keys)
+        return self.log_sharpness.exp() * _products(F.normalize(self.project(_needed(query)), dim=-1), keys)
 
 
 class Learned(Pooling):
@@ -88,7 +87,7 @@ class Learned(Pooling):
     def forward(self, keys: Tensor, query: Tensor | None, age: Tensor) -> Tensor:
         """Products with the learned query."""
         del query, age
-        return torch.einsum("e,bne->bn", self.query, keys)
+        return _products(self.query.expand(len(keys), -1), keys)
 
 
 class Recent(Pooling):
@@ -102,8 +101,8 @@ class Recent(Pooling):
 
     def forward(self, keys: Tensor, query: Tensor | None, age: Tensor) -> Tensor:
         """Decayed."""
-        del query
-        return -F.softplus(self.decay) * age.to(keys.dtype).log1p()
+        del keys, query
+        return -F.softplus(self.decay) * age.float().log1p()
 
 
 _SHARPNESS = 10.0  # one over the temperature: cosines of neighbours and of strangers differ by about 0.3
@@ -115,6 +114,11 @@ POOLINGS: dict[str, type[Pooling]] = {
     "learned": Learned,
     "recent": Recent,
 }
+
+
+def _products(queries: Tensor, keys: Tensor) -> Tensor:
+    """[b, e], [b, n, e] -> [b, n]; keys in half precision are read as they are stored."""
+    return torch.einsum("be,bne->bn", queries.to(keys.dtype), keys).to(queries.dtype)
 
 
 def _needed(query: Tensor | None) -> Tensor:

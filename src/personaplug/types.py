@@ -84,6 +84,10 @@ class History:
         """The newest `n` behaviours, oldest first."""
         return History(self.user, self.behaviors[-n:] if n > 0 else (), self.version)
 
+    def goes_on_from(self, other: History) -> bool:
+        """Whether it is the other one, with newer behaviours after it or none."""
+        return self.user == other.user and self.behaviors[: len(other)] == other.behaviors
+
     @property
     def digest(self) -> str:
         """Content hash (16 hex digits) of the behaviours: equal digests mean equal prepared states."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Half = NDArray[np.float16]
 
 _CHUNK = 2_000  # texts between two writes to the store: what a kill can cost at most
+_FEW = 8  # texts of a user: so many are looked up one by one
 _LARGEST = 65504.0  # the largest float16
 
 
@@ -133,8 +134,9 @@ class VectorCache:
         if self.store is None or not missing:
             return
         for user, digests in wanted.users.items():
-            if not digests.isdisjoint(missing):
-                rows = self.store.vectors(user, self.encoder.key)
+            if unknown := digests & missing.keys():
+                some = sorted(unknown) if len(unknown) <= _FEW else None  # for a few, not the whole history
+                rows = self.store.vectors(user, self.encoder.key, some)
                 piece = {d: _half(v) for d, v in rows.items() if d in digests}
                 self._history.put(piece)
                 yield piece

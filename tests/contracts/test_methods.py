@@ -88,6 +88,19 @@ def test_a_stored_state_gives_what_a_fresh_one_gives(method: Method) -> None:
         np.testing.assert_allclose(prefix(stored), prefix(fresh), atol=1e-5)
 
 
+def test_a_state_that_is_extended_is_the_one_that_is_prepared_anew(method: Method) -> None:
+    whole = history("eve", 9)
+    for known in (0, 1, 8):
+        before = history("eve", known)
+        state = method.extend(Profile(before, method.prepare(before)), History("eve", whole.behaviors[known:]))
+        if state is not None:
+            anew = method.prepare(whole)
+            assert anew is not None
+            assert state.keys() == anew.keys()
+            for name in state:
+                np.testing.assert_allclose(np.asarray(state[name], float), np.asarray(anew[name], float), atol=2e-3)
+
+
 def test_a_user_without_history_gets_a_sensible_answer(method: Method) -> None:
     prompt = one(method, REQUESTS[2], Profile(USERS[2]))
     assert np.isfinite(prefix(prompt)).all()

@@ -206,6 +206,13 @@ def test_vectors_of_users_do_not_mix_and_are_found_for_any_user(store: Store) ->
     assert store.vectors("nobody", KEY) == {}
 
 
+def test_a_few_of_a_users_vectors_are_found_by_their_digests(store: Store) -> None:
+    store.add([b("ann", "1"), b("ann", "2"), b("bob", "1")])
+    store.put_vectors(KEY, [row("ann", "1", "a", [1]), row("ann", "2", "c", [3]), row("bob", "1", "b", [2])])
+    assert set(store.vectors("ann", KEY, ["a", "b", "absent"])) == {"a"}
+    assert store.vectors("ann", KEY, []) == {}
+
+
 def test_vectors_of_behaviours_that_are_not_stored_are_left_out(store: Store) -> None:
     store.add([b("ann", "1")])
     store.put_vectors(KEY, [row("ann", "2", "a", [1]), row("bob", "1", "b", [1]), row("ann", "1", "c", [1])])

@@ -74,7 +74,7 @@ def test_a_query_aware_plug_finds_the_topic(make_method, synthetic_backbone, mea
     assert measure(method, test) > 0.8
 
 
-@pytest.mark.parametrize(("config", "arrays"), [(SIMPLE, {"prefix"}), (RICH, {"keys", "values", "static"})])
+@pytest.mark.parametrize(("config", "arrays"), [(SIMPLE, {"static"}), (RICH, {"keys", "values", "static"})])
 def test_stored_states_give_the_same_prompt_as_fresh_ones(make_method, synthetic, config, arrays) -> None:
     method = make_method("plug", **config)
     for example in synthetic.examples("test")[:5]:
@@ -83,6 +83,18 @@ def test_stored_states_give_the_same_prompt_as_fresh_ones(make_method, synthetic
         stored = method.personalize(example.request, Profile(example.history, state))
         fresh = method.personalize(example.request, Profile(example.history))
         np.testing.assert_allclose(stored.prefix, fresh.prefix, atol=1e-6)
+
+
+def test_an_extended_state_is_of_the_newest_behaviours_only(make_method, synthetic) -> None:
+    method = make_method("plug", **(RICH | {"max_history": 4}))
+    history = next(e.history for e in synthetic.examples("test") if len(e.history) > 5)
+    before, added = (
+        dataclasses.replace(history, behaviors=part) for part in (history.behaviors[:-2], history.behaviors[-2:])
+    )
+    state, anew = method.extend(Profile(before, method.prepare(before)), added), method.prepare(history)
+    assert len(state["keys"]) == 4
+    for name, rows in state.items():
+        np.testing.assert_allclose(rows, anew[name], atol=2e-3)
 
 
 @pytest.mark.parametrize("config", [SIMPLE, RICH, SIMPLE | {"pooling": "softmax"}])
@@ -124,7 +136,7 @@ def test_without_a_template_the_tasks_own_is_used(make_method, synthetic) -> Non
     for none in ("", []):
         method = make_method("plug", **(SIMPLE | {"history_text": none}))
         assert method.history_texts == (synthetic.info.history_text,)
-        assert np.isfinite(method.prepare(synthetic.examples("test")[0].history)["prefix"]).all()
+        assert np.isfinite(method.prepare(synthetic.examples("test")[0].history)["static"]).all()
 
 
 def test_started_from_words_every_user_begins_with_the_instructions_last_ones(

@@ -101,6 +101,19 @@ class Method(ABC):
         """`prepare` for several users; gives what each gives alone."""
         return [self.prepare(h) for h in histories]
 
+    def extend(self, profile: Profile, added: History) -> State | None:
+        """The state of a profile's history with newer behaviours after it, where that is cheaper than preparing anew.
+
+        Args:
+            profile: the history of before and its state.
+            added: the same user's newer behaviours, at least one.
+
+        Returns:
+            What `prepare` would give; None, as by default, where it has to be asked.
+        """
+        del profile, added
+        return None
+
     @abstractmethod
     def personalize(self, request: Request, profile: Profile) -> Prompt:
         """What the backbone shall see for this request of this user; fast."""

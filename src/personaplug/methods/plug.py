@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone, TrainableBackbone
@@ -225,27 +224,44 @@ class PlugMethod(Layered):
 
     @override
     def prepare(self, history: History) -> State | None:
-        """Project the history: keys [n, e], values [n, m] and what needs no query [p, m], or all of a static prefix."""
+        """Project the history: what needs no query pooled [p, m]; for what does, keys [n, e] and values [n, m] too."""
         return self.with_text_states([self._prepare(history)], [history])[0]
+
+    @override
+    @torch.inference_mode()
+    def extend(self, profile: Profile, added: History) -> State | None:
+        if profile.state is None or "keys" not in profile.state:
+            return None
+        rows = []
+        for name, new in zip(("keys", "values"), self._read(added), strict=True):
+            old = torch.as_tensor(profile.state[name], device=self.device)
+            rows.append(torch.cat([old, new])[-self.config.max_history :])
+        behaviors = profile.history.behaviors + added.behaviors
+        history = dataclasses.replace(profile.history, behaviors=behaviors)
+        return self.with_text_states([self._state(*rows)], [history])[0]
 
     @torch.inference_mode()
     def _prepare(self, history: History) -> State | None:
-        if not self.config.persona_tokens:
-            return None
-        keys, values = self._read(history)
+        return self._state(*self._read(history)) if self.config.persona_tokens else None
+
+    def _state(self, keys: Tensor, values: Tensor) -> State:
+        """What is stored of keys [n, e] and values [n, m] in half precision."""
         mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
         weights = self.plug.weights(keys[None], mask, None, self.plug.static)
-        static = self.plug.pooled(values[None], weights)
-        if not self.config.wants_query and self.gate is None:
-            return {"prefix": self.plug.prefix(static)[0].cpu().numpy()}
-        return {
-            "keys": keys.half().cpu().numpy(),
-            "values": values.half().cpu().numpy(),
-            "static": static[0].cpu().numpy(),
-        }
+        kept = {"static": self.plug.pooled(values[None], weights)[0].half()}
+        if self._compares:
+            kept |= {"keys": keys, "values": values}
+        return {name: part.cpu().numpy() for name, part in kept.items()}
+
+    @property
+    def _compares(self) -> bool:
+        """Whether requests are compared with behaviours."""
+        return self.config.wants_query or self.gate is not None
 
     def _read(self, history: History) -> tuple[Tensor, Tensor]:
-        return self.plug.read(self.views(history.last(self.config.max_history)))
+        """Keys [n, e] and values [n, m] of the newest behaviours, in half precision as they are stored."""
+        keys, values = self.plug.read(self.views(history.last(self.config.max_history)))
+        return keys.half(), values.half()
 
     def views(self, history: History) -> Tensor:
         """The raw vectors of the behaviours' views side by side [n, v·e]."""
@@ -274,36 +290,36 @@ class PlugMethod(Layered):
     @torch.inference_mode()
     def _personas(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> tuple[list[Tensor], Tensor]:
         """Each request's prefix [i + k, d], and what the gate looks at [b, f] (f is 0 where there is no gate)."""
-        nothing = torch.zeros(len(requests), 0, device=self.device)
         if not self.config.persona_tokens:
-            return [self.plug.nobodys_prefix()[0]] * len(requests), nothing
-        states = self._states(profiles)
-        if "prefix" in states[0]:
-            return [torch.as_tensor(s["prefix"], device=self.device) for s in states], nothing
-        keys, mask, query = self._compared(requests, states)
-        values = self._padded([s["values"] for s in states])
-        looked = nothing if self.gate is None else gate.features(keys, mask, query)
+            return [self.plug.nobodys_prefix()[0]] * len(requests), torch.zeros(len(requests), 0, device=self.device)
+        queries: Sequence[Tensor | None] = [None] * len(requests)
+        if self._compares:
+            queries = list(self.plug.query(self.queries([r.query for r in requests])))
+        pairs = [self._pooled(s, q) for s, q in zip(self._states(profiles), queries, strict=True)]
+        pooled, looked = (torch.cat(part) for part in zip(*pairs, strict=True))
+        return list(self.plug.prefix(pooled)), looked
+
+    def _pooled(self, state: State, query: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One user's pooled values [1, p, m] for a query [e], and what the gate looks at [1, f].
+
+        Users are not padded to one batch: histories differ in length by far, and each then gives what it gives alone.
+        """
         plug = self.plug
-        pooled = keys.new_empty(len(states), len(plug.poolings), values.shape[-1])
-        pooled[:, plug.static] = self._padded([s["static"] for s in states])
-        pooled[:, plug.asked] = plug.pooled(values, plug.weights(keys, mask, query, plug.asked))
-        return list(plug.prefix(pooled)), looked
+        part = {name: torch.as_tensor(state[name], device=self.device)[None] for name in _PARTS if name in state}
+        pooled = plug.inner.bias.new_empty(1, len(plug.poolings), len(plug.inner.bias))
+        pooled[:, plug.static] = part["static"].float()
+        looked = pooled.new_zeros(1, 0)
+        if query is not None:
+            mask = torch.ones(part["keys"].shape[:2], dtype=torch.bool, device=self.device)
+            weights = plug.weights(part["keys"], mask, query[None], plug.asked)
+            pooled[:, plug.asked] = plug.pooled(part["values"], weights)
+            if self.gate is not None:
+                looked = gate.features(part["keys"].float(), mask, query[None])
+        return pooled, looked
 
     def _states(self, profiles: Sequence[Profile]) -> list[State]:
         states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
         return [s for s in states if s is not None]
-
-    def _padded(self, rows: Sequence[Any]) -> Tensor:
-        tensors = [torch.as_tensor(r).float() for r in rows]
-        padded = tensors[0][None] if len(tensors) == 1 else pad_sequence(tensors, batch_first=True)
-        return padded.to(self.device)
-
-    def _compared(self, requests: Sequence[Request], states: Sequence[State]) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys [b, n, e] and mask [b, n] of users, and queries [b, e]."""
-        keys = self._padded([s["keys"] for s in states])
-        sizes = torch.tensor([len(s["keys"]) for s in states], device=self.device)
-        mask = torch.arange(keys.shape[1], device=self.device) < sizes[:, None]
-        return keys, mask, self.plug.query(self.queries([r.query for r in requests]))
 
     def queries(self, texts: Sequence[str]) -> Tensor:
         """Raw query vectors [b, e]; gradients flow where the query encoder is trained."""
@@ -321,7 +337,7 @@ class PlugMethod(Layered):
         keys, values = self._read(history)
         asked = self.plug.query(self.queries([request.query])) if self.config.wants_query else None
         weights = self.plug.weights(keys[None], torch.ones_like(keys[None, :, 0], dtype=torch.bool), asked)[0]
-        shares = self.plug.influence(values, weights).tolist()
+        shares = self.plug.influence(values.float(), weights).tolist()
         pairs = [Weight(b, w) for b, w in zip(history, shares, strict=True)]
         return sorted(pairs, key=lambda w: -w.weight)
 
@@ -332,6 +348,7 @@ def _learnt(module: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in module.state_dict().items() if k not in frozen}
 
 
-_STATES = 2  # what a state holds: rises when that changes, so that stored ones of before are made anew
+_PARTS = ("static", "keys", "values")  # of a state; others are the text method's
+_STATES = 3  # what a state holds: rises when that changes, so that stored ones of before are made anew
 _BATCH = 32  # requests, while the gate is fitted
 _GATED = 512  # training requests that the gate is fitted on, where there is no development set

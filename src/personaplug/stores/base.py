@@ -93,8 +93,8 @@ class Store(ABC):
         """All users, by name."""
 
     @abstractmethod
-    def vectors(self, user: str, encoder: str) -> dict[str, NDArray[np.float32]]:
-        """Digest -> vector [e] of all the user's vectors of this encoder key."""
+    def vectors(self, user: str, encoder: str, digests: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
+        """Digest -> vector [e] of the user's vectors of this encoder key: all, or those of a few digests."""
 
     @abstractmethod
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:

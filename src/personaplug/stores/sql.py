@@ -140,12 +140,19 @@ class SqlStore(Store):
         with self._db.read() as connection:
             return sorted((UserInfo(*row) for row in connection.execute(query)), key=lambda info: info.user)
 
-    def vectors(self, user: str, encoder: str) -> dict[str, NDArray[np.float32]]:
+    def vectors(self, user: str, encoder: str, digests: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         """See `Store.vectors`; {} for an unknown user."""
         v = VECTORS.c
         query = select(v.digest, v.dim, v.vector).join_from(USERS, VECTORS).where(USERS.c.name == user)
+        parts = [query]
+        if digests is not None:
+            parts = [query.where(v.digest.in_(some)) for some in _chunks([pack_digest(d) for d in digests])]
+        found: dict[str, NDArray[np.float32]] = {}
         with self._db.read() as connection:
-            return self._floats(connection, query.where(v.encoder == self._encoder(connection, encoder)))
+            key = self._encoder(connection, encoder)
+            for part in parts:
+                found |= self._floats(connection, part.where(v.encoder == key))
+        return found
 
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """See `Store.find_vectors`."""
