@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from personaplug import registry
 from personaplug.backbones.base import Backbone
@@ -57,3 +59,31 @@ def test_scores_are_log_probabilities_and_independent_of_the_batch(backbone: Bac
 def test_nothing_in_nothing_out(backbone: Backbone) -> None:
     assert backbone.generate([], Sampling()) == []
     assert backbone.score([], []) == []
+
+
+@pytest.mark.parametrize(("name", "position"), [("causal", "first"), ("causal", "last"), ("seq2seq", "first")])
+def test_gradients_are_the_same_with_checkpointing_and_fewer_tensors_are_kept(
+    name: str, position: Any, tiny_causal: Path, tiny_t5: Path
+) -> None:
+    model = str(tiny_causal if name == "causal" else tiny_t5)
+    found, kept = [], []
+    for checkpointing in (False, True):
+        made: Any = registry.build(
+            "backbone", name, {"model": model, "dtype": "float32", "device": "cpu", "checkpointing": checkpointing}
+        )
+        prefix = torch.ones(2, made.width, requires_grad=True)
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        prompts = [Prompt(p.messages, prefix, position) for p in PROMPTS]
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = made.loss(prompts, ["red", "yes please", "no"]).sum()
+        loss.backward()
+        assert prefix.grad is not None
+        found.append(prefix.grad)
+        kept.append(sum(sizes))
+    torch.testing.assert_close(found[0], found[1])
+    assert kept[1] < kept[0] if position == "first" else kept[1] == kept[0]

@@ -46,6 +46,8 @@ class CausalConfig:
         batch_tokens: batches are filled up to this many tokens, padding included.
         prompt_cache: bytes of prompts' key-value states kept for a late persona (about 23 kB a token for
             smollm2-135m in bfloat16); each prompt then runs once for all epochs and all users.
+        checkpointing: compute a layer's activations twice instead of keeping them while training: a third more time,
+            much less memory; for a persona in front of long prompts.
     """
 
     model: str = "smollm2-135m"
@@ -53,6 +55,7 @@ class CausalConfig:
     device: str = "auto"
     batch_tokens: int = 8192
     prompt_cache: int = 4 << 30
+    checkpointing: bool = False
 
 
 @dataclass(slots=True)
@@ -89,7 +92,9 @@ class CausalBackbone(InProcessBackbone):
         attention = "eager" if device == "cpu" else "sdpa"
         dtype = pick_dtype(config.dtype, device)
         model, tokenizer = load_pretrained(AutoModelForCausalLM, found, dtype, attn_implementation=attention)
-        super().__init__(f"causal:{found.identity}", model.to(device), tokenizer, config.batch_tokens)
+        super().__init__(
+            f"causal:{found.identity}", model.to(device), tokenizer, config.batch_tokens, config.checkpointing
+        )
         self.config = config
         # `logits_to_keep` hands the head a strided slice, for which torch copies the whole head once a row (b x v x d).
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))

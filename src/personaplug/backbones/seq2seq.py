@@ -33,12 +33,15 @@ class Seq2SeqConfig:
         dtype: `auto` is bfloat16 where the device computes in it, else float32.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         batch_tokens: batches are filled up to this many tokens, padding included.
+        checkpointing: compute a layer's activations twice instead of keeping them while training: a third more time,
+            much less memory; for long prompts.
     """
 
     model: str = "google/flan-t5-base"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_tokens: int = 8192
+    checkpointing: bool = False
 
 
 class Seq2SeqBackbone(InProcessBackbone):
@@ -56,7 +59,9 @@ class Seq2SeqBackbone(InProcessBackbone):
         found = models.resolve(config.model)
         device = pick_device(config.device)
         model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, found, pick_dtype(config.dtype, device))
-        super().__init__(f"seq2seq:{found.identity}", model.to(device), tokenizer, config.batch_tokens)
+        super().__init__(
+            f"seq2seq:{found.identity}", model.to(device), tokenizer, config.batch_tokens, config.checkpointing
+        )
         self.config = config
 
     @override

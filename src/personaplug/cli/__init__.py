@@ -8,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from personaplug import __version__
-from personaplug.cli import answer, bench, data, demo, doctor, ingest, models, predict, score, shelves, train, users
+from personaplug.cli import (
+    answer,
+    bench,
+    benchmark,
+    data,
+    demo,
+    doctor,
+    ingest,
+    models,
+    predict,
+    score,
+    shelves,
+    train,
+    users,
+)
 from personaplug.cli import eval as evaluation
 from personaplug.cli import report as reporting
 from personaplug.errors import PersonaplugError
@@ -73,6 +87,7 @@ app.command("train", rich_help_panel=_WORK, epilog=train.EPILOG)(train.train)
 app.command("eval", rich_help_panel=_WORK, epilog=evaluation.EPILOG)(evaluation.evaluate)
 app.command("bench", rich_help_panel=_WORK, epilog=bench.EPILOG)(bench.bench)
 app.command("report", rich_help_panel=_WORK, epilog=reporting.EPILOG)(reporting.report)
+app.command("benchmark", rich_help_panel=_WORK, epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("predict", rich_help_panel=_WORK, epilog=predict.EPILOG)(predict.predict)
 app.command("score", rich_help_panel=_WORK, epilog=score.EPILOG)(score.score)
 app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)

@@ -1,0 +1,1 @@
+"""How fast personal answers are, in ratios to what they are measured beside: `personaplug benchmark`."""
