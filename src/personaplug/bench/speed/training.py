@@ -5,7 +5,7 @@ backward to its input embeddings; no plug, no tokenizing, no histories, no optim
 Both are timed in turn; what is reported is the median of ours / bare (1.0: the plug is free). For a persona that stands
 last, bare is the same bare step over ALL columns, since that is what training at the front would cost. Its first epoch
 reads each prompt and keeps its states, later ones find them: over two epochs, the default, it is the mean of both.
-Prompts are a message, or (long) what was said in the eight before it too. Memory is the most that a step allocates
+Prompts are a message, or (long) what was said in the four before it too. Memory is the most that a step allocates
 beyond what is there before it (weights, optimizer), in units of the bare step's.
 """
 
@@ -29,8 +29,8 @@ from personaplug.training import Draw, TrainingConfig, plan
 from personaplug.types import Example, Message
 from personaplug.vectors import VectorCache
 
-BATCH = 16
-TURNS = 8  # messages in front of a long prompt's last
+BATCH, BATCHES = 16, 4
+TURNS = 4  # messages in front of a long prompt's last
 RUNS = (
     ("first", "first", 1, False, "<= 1.05"),
     ("last", "last in a first epoch", 1, False, "reported"),
@@ -68,7 +68,7 @@ class Step:
         self.method = method
         self.fitting = Fitting(method, examples)
         self.optimizer = torch.optim.AdamW(self.fitting.parameters(), lr=1e-4)
-        draws = plan(self.fitting.lengths, TrainingConfig(batch_size=BATCH, epochs=1))[: 5 * BATCH]
+        draws = plan(self.fitting.lengths, TrainingConfig(batch_size=BATCH, epochs=1))[: BATCHES * BATCH]
         self.batches = [draws[i : i + BATCH] for i in range(0, len(draws), BATCH)]
 
     def ours(self, batch: list[Draw]) -> float:
@@ -99,7 +99,7 @@ class Step:
 
 
 def lengthened(examples: Sequence[Example], messages: Sequence[str]) -> list[Example]:
-    """The same requests after eight messages more each."""
+    """The same requests after four messages more each."""
     made = []
     for n, example in enumerate(examples):
         before = (Message("user", "\n".join(messages[n * TURNS : (n + 1) * TURNS])), Message("assistant", "ok"))
