@@ -158,9 +158,20 @@ def assemble(
 
 
 def load(
-    artifact: str | Path, store: Store | None, backbone: Backbone | None = None, encoder: Encoder | None = None
+    artifact: str | Path,
+    store: Store | None,
+    backbone: Backbone | None = None,
+    encoder: Encoder | None = None,
+    vectors: VectorCache | None = None,
 ) -> Assembly:
     """Build an artifact's parts again and give the method its trained tensors.
+
+    Args:
+        artifact: a folder, or a hub repository.
+        store: where vectors last.
+        backbone: if it is loaded already.
+        encoder: if it is loaded already.
+        vectors: its vectors, if others look at them too.
 
     Raises:
         ModelError: there is no artifact, or it is damaged.
@@ -175,9 +186,12 @@ def load(
         training=from_mapping(TrainingConfig, info.training, where=str(folder)),
     )
     backbone = backbone or build_backbone(run.backbone)
+    if vectors is not None:
+        encoder = vectors.encoder
     if info.encoder and encoder is None:
         encoder = build_encoder(run.encoder, backbone)
-    vectors = VectorCache(encoder, store) if encoder else None
+    if encoder and vectors is None:
+        vectors = VectorCache(encoder, store)
     mine = Part(info.backbone.name, backbone.key, getattr(backbone, "width", 0))
     info.check(mine, Part("", encoder.key, encoder.width) if encoder else None)
     method = build_method(run.method, backbone, vectors, info.task)

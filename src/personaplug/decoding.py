@@ -18,11 +18,20 @@ _UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
 
 
 class Choice:
-    """Draws the tokens of one answer; its own generator makes it independent of its neighbours in a batch."""
+    """Draws the tokens of one answer; its own generator makes it independent of its neighbours in a batch.
 
-    def __init__(self, sampling: Sampling, ends: Collection[int]) -> None:
+    Args:
+        sampling: how they are drawn.
+        ends: tokens that end an answer.
+        top: with each token, note its log-probability (nats, at temperature 1) and those of so many likeliest ones.
+    """
+
+    def __init__(self, sampling: Sampling, ends: Collection[int], top: int | None = None) -> None:
         self.sampling = sampling
+        self.limit = sampling.max_tokens
         self.tokens: list[int] = []
+        self.top = top
+        self.noted: list[tuple[float, list[tuple[int, float]]]] = []  # of each token
         self.finish: Literal["stop", "length"] = "length"
         self.done = sampling.max_tokens <= 0
         self._ends = ends
@@ -38,8 +47,16 @@ class Choice:
         if token in self._ends:
             self.finish, self.done = "stop", True
         else:
+            if self.top is not None:
+                self._note(logits, token, self.top)
             self.tokens.append(token)
-            self.done = len(self.tokens) >= self.sampling.max_tokens
+            self.done = len(self.tokens) >= self.limit
+
+    def _note(self, logits: Tensor, token: int, top: int) -> None:
+        nats = logits.log_softmax(-1)
+        best = nats.topk(min(top, len(nats)))
+        likeliest = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        self.noted.append((float(nats[token]), likeliest))
 
     def check_stop(self, text: str) -> None:
         """End the answer if its text so far holds a stop string."""

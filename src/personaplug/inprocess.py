@@ -6,7 +6,8 @@ Shapes: b: rows, k: prefix tokens, d: the model's width, v: vocabulary.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,7 @@ from personaplug.batching import token_batches
 from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
 from personaplug.errors import DataError, ModelError
 from personaplug.models import ResolvedModel
-from personaplug.types import Completion, Message, Prompt, Sampling, Scored
+from personaplug.types import Completion, Message, Prompt, Sampling, Scored, TokenLogprob
 
 PADDING = -100  # in the place of a target token's id
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
@@ -56,6 +57,8 @@ class InProcessBackbone(TrainableBackbone):
         self._remembered: dict[tuple[Message, ...], list[int]] = {}
         if checkpointing:
             _checkpoint_layers(model)
+        self.run_by: Callable[[Sequence[Prompt], Sampling], list[Completion]] | None = None
+        """What runs this model for everybody; while it is set, `generate` asks there."""
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 
@@ -78,7 +81,8 @@ class InProcessBackbone(TrainableBackbone):
                     f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
                 )
             if len(self._remembered) >= _REMEMBERED:
-                self._remembered.pop(next(iter(self._remembered)))
+                with suppress(RuntimeError, StopIteration):  # another thread is at it
+                    self._remembered.pop(next(iter(self._remembered)), None)
             self._remembered[messages] = ids
         return ids
 
@@ -212,9 +216,9 @@ class InProcessBackbone(TrainableBackbone):
         """An empty batch of answers of this model."""
         return RunningBatch(self.begin, self._detokenize)
 
-    def choice(self, sampling: Sampling) -> Choice:
-        """An answer that has no token yet."""
-        return Choice(sampling, self._ends)
+    def choice(self, sampling: Sampling, top: int | None = None) -> Choice:
+        """An answer that has no token yet; `top`: note log-probabilities too."""
+        return Choice(sampling, self._ends, top)
 
     def completion(self, prompt: Prompt, choice: Choice) -> Completion:
         """The answer as it is now."""
@@ -225,8 +229,24 @@ class InProcessBackbone(TrainableBackbone):
         """How much of a growing answer may be shown."""
         return visible_text(self._detokenize(choice.tokens), choice.sampling.stop, final=choice.done)
 
+    def logprobs(self, choice: Choice, shown: int) -> list[TokenLogprob]:
+        """What was noted of the tokens that an answer's first `shown` characters are made of."""
+        count = len(choice.tokens)
+        while count and len(self._detokenize(choice.tokens[: count - 1])) >= shown:
+            count -= 1
+
+        def spelled(token: int) -> str:
+            return str(self.tokenizer.decode([token]))
+
+        return [
+            TokenLogprob(spelled(token), nats, tuple((spelled(t), n) for t, n in top))
+            for token, (nats, top) in zip(choice.tokens[:count], choice.noted, strict=False)
+        ]
+
     @override
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        if self.run_by is not None:
+            return self.run_by(prompts, sampling)
         lengths = [self.left_length(p) + sampling.max_tokens for p in prompts]
         choices = [self.choice(sampling) for _ in prompts]
         if sampling.max_tokens > 0:

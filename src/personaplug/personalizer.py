@@ -41,6 +41,9 @@ class Personalizer:
         self.store = store
         self.task = task or method.task or TaskInfo("chat", "text")
         self._kept: LRUCache[str, _Kept] = LRUCache(memory_bytes, getsizeof=lambda kept: kept.size)
+        self.hits = 0
+        """Users found prepared in memory, and those not."""
+        self.misses = 0
         self._lock = Lock()
 
     @classmethod
@@ -78,9 +81,13 @@ class Personalizer:
         Raises:
             UnknownUserError: the store holds no such user.
         """
+        self.drop(user)
+        return self.store.forget(user)
+
+    def drop(self, user: str) -> None:
+        """Keep nothing of a user in memory."""
         with self._lock:
             self._kept.pop(user, None)
-        return self.store.forget(user)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -115,14 +122,22 @@ class Personalizer:
 
     # -- prepared states ------------------------------------------------------------------------------------------
 
-    def profile(self, user: str | None) -> Profile:
-        """The user's history with the state prepared from it; prepared and stored now if it is missing or stale."""
+    def profile(self, user: str | None, *, stale: bool = False) -> Profile:
+        """The user's history with the state prepared from it; prepared and stored now if it is missing or stale.
+
+        Args:
+            user: whose; None is the unknown user.
+            stale: what is in memory will do, unless users were erased since; for methods that take long to prepare.
+        """
         if user is None:
             return Profile(History(""))
         stamp = (*self.store.stamp(user), self.method.key)  # another process may have changed the user
         with self._lock:
             kept = self._kept.get(user)
-        if kept is not None and kept.stamp == stamp:
+            good = kept is not None and (kept.stamp[1:] == stamp[1:] if stale else kept.stamp == stamp)
+            self.hits += good
+            self.misses += not good
+        if kept is not None and good:
             return kept.profile
         kept = self._prepared(stamp, self.store.history(user), kept)
         if kept.size <= self._kept.maxsize:

@@ -8,14 +8,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Condition, Thread
+from threading import Condition, Thread, current_thread
 
 from personaplug.errors import BusyError
 from personaplug.inprocess import InProcessBackbone
-from personaplug.types import Completion, Prompt, Sampling
+from personaplug.types import Completion, Piece, Prompt, Sampling
+
+Event = Piece | Completion | Exception
+"""What an answer hands out: pieces, then its end."""
+Sink = Callable[[Event], None]
 
 
 class Answer:
@@ -26,16 +31,27 @@ class Answer:
         choice: its tokens so far.
         cancelled: nobody waits for it any longer.
         apart: it was in a group that could not be read; next time it is read alone.
+        began: when its prompt was read (`time.perf_counter`), or None if it waits.
     """
 
-    def __init__(self, backbone: InProcessBackbone, prompt: Prompt, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        backbone: InProcessBackbone,
+        prompt: Prompt,
+        sampling: Sampling,
+        sink: Sink | None = None,
+        top: int | None = None,
+    ) -> None:
         self.prompt = prompt
-        self.choice = backbone.choice(sampling)
+        self.choice = backbone.choice(sampling, top)
         self.cancelled = False
         self.apart = False
+        self.began: float | None = None
         self._backbone = backbone
-        self._pieces: SimpleQueue[str | Completion | Exception] = SimpleQueue()
+        self._pieces: SimpleQueue[Event] = SimpleQueue()
+        self._hand = sink or self._pieces.put
         self._sent = 0
+        self._noted = 0
         self._end: Completion | Exception | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -46,8 +62,8 @@ class Answer:
         """
         while self._end is None:
             piece = self._pieces.get()
-            if isinstance(piece, str):
-                yield piece
+            if isinstance(piece, Piece):
+                yield piece.text
             else:
                 self._end = piece
         if isinstance(self._end, Exception):
@@ -72,21 +88,22 @@ class Answer:
         """Hand out what may be shown by now, and the end if this is it."""
         shown = self._backbone.visible(self.choice)
         if len(shown) > self._sent:
-            self._pieces.put(shown[self._sent :])
-            self._sent = len(shown)
+            noted = [] if self.choice.top is None else self._backbone.logprobs(self.choice, len(shown))
+            self._hand(Piece(shown[self._sent :], tuple(noted[self._noted :])))
+            self._sent, self._noted = len(shown), len(noted)
         if self.choice.done:
-            self._pieces.put(self._backbone.completion(self.prompt, self.choice))
+            self._hand(self._backbone.completion(self.prompt, self.choice))
 
     def fail(self, error: Exception) -> None:
         """End it with what went wrong."""
-        self._pieces.put(error)
+        self._hand(error)
 
 
 class Scheduler:
     """One thread that runs a model for everybody who asks; `close` it, or use it in a `with` statement.
 
     Args:
-        backbone: what answers; no other thread may run it meanwhile.
+        backbone: what answers; until `close`, its `generate` asks here too, so that nobody else runs it meanwhile.
         rows: answers decoded together at most.
         waiting: answers that may wait beside these.
         piece: prompt tokens read between two steps: longer prompts do not hold up the answers that are running.
@@ -107,16 +124,28 @@ class Scheduler:
         self._batch = backbone.running()
         self._changed = Condition()
         self._closed = False
+        self.steps = 0
+        """Decode steps so far, and answers' tokens drawn in them: together, how full the batch was."""
+        self.drawn = 0
         self._thread = Thread(target=self._work, name="personaplug-scheduler", daemon=True)
         self._thread.start()
+        backbone.run_by = self._generate
 
-    def submit(self, prompt: Prompt, sampling: Sampling) -> Answer:
+    def submit(
+        self, prompt: Prompt, sampling: Sampling, sink: Sink | None = None, top: int | None = None
+    ) -> Answer:
         """Ask for an answer; returns at once.
+
+        Args:
+            prompt: what is answered.
+            sampling: how.
+            sink: called from the scheduler's thread with each piece and with the end, in place of iterating; quick.
+            top: hand out log-probabilities, with so many of the likeliest tokens in each place.
 
         Raises:
             BusyError: too many answers wait already, or the scheduler is closed.
         """
-        answer = Answer(self.backbone, prompt, sampling)
+        answer = Answer(self.backbone, prompt, sampling, sink, top)
         with self._changed:
             if self._closed:
                 raise BusyError("the scheduler is closed; no further requests are taken")
@@ -130,12 +159,22 @@ class Scheduler:
         """How many answers are being decoded, and how many wait."""
         return len(self._running), len(self._queue)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Finish what was taken, then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+        self.backbone.run_by = None
+
+    def _generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        assert current_thread() is not self._thread, "it would wait for itself"
+        return [answer.completion() for answer in [self.submit(prompt, sampling) for prompt in prompts]]
 
     def __enter__(self) -> Scheduler:
         return self
@@ -164,6 +203,7 @@ class Scheduler:
                 break
             try:
                 answer.choice.done |= answer.cancelled
+                self._fit(answer)
                 unread = 0 if answer.choice.done else self.backbone.unread(answer.prompt)
                 # Where nothing of a long prompt can be kept, it is read at once.
                 if reads and unread > self.piece:
@@ -180,8 +220,15 @@ class Scheduler:
                 self._forget(answer)
         self._join(ready)
 
+    def _fit(self, answer: Answer) -> None:
+        """An answer ends where the model's context does."""
+        room = self.backbone.context - self.backbone.left_length(answer.prompt)
+        answer.choice.limit = min(answer.choice.sampling.max_tokens, max(room, 1))
+
     def _join(self, ready: list[Answer]) -> None:
         asked = [a for a in ready if not a.choice.done]
+        for answer in asked:
+            answer.began = time.perf_counter()
         try:
             if asked:
                 self._batch.admit([a.prompt for a in asked], [a.choice for a in asked])
@@ -200,6 +247,8 @@ class Scheduler:
     def _step(self) -> None:
         for answer in self._running:
             answer.choice.done |= answer.cancelled
+        self.steps += 1
+        self.drawn += sum(not answer.choice.done for answer in self._running)
         try:
             self._batch.step()
         except Exception as error:  # noqa: BLE001

@@ -215,6 +215,23 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that was drawn with its log-probability (nats), and the likeliest ones in its place, likeliest first."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that an answer has grown by; `logprobs` are those of its tokens, where they were asked for."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """A generated answer: its text, its token ids, the number of prompt tokens and why it ended."""
 
