@@ -1,11 +1,11 @@
-"""Reads a user's own data: behaviours one a line (`behaviors.jsonl`) and what to ask of them (`task.json`)."""
+"""Reads and writes a user's own data: behaviours one a line (`behaviors.jsonl`), what to ask of them (`task.json`)."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,15 +100,10 @@ def read_behaviors(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator
         DataError: names the file, the line, the value and the way out.
     """
     contents: dict[tuple[str, str], bytes] = {}
-    repeats: Counter[bytes] = Counter()
+    reader = LineReader()
     for number, line in _lines(path, max_line_bytes):
         where = f"{path}:{number}"
-        record = _record(line, where)
-        content = _content(record)
-        if not record.get("id"):
-            record["id"] = f"{content.hex()}-{repeats[content]}"
-            repeats[content] += 1
-        behavior = _behavior(record, where)
+        behavior, content = reader.read(line, where)
         key = behavior.user, behavior.id
         if key not in contents:
             contents[key] = content
@@ -120,6 +115,51 @@ def read_behaviors(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator
             )
     if not contents:
         raise DataError(f"{path}: no behaviours in the file; write one JSON object a line")
+
+
+class LineReader:
+    """Reads lines one after the other: those without an id get one made from their content.
+
+    Args:
+        user: whose they all are: a line need not say so then, and may not say otherwise.
+    """
+
+    def __init__(self, user: str | None = None) -> None:
+        self.user = user
+        self._repeats: Counter[bytes] = Counter()
+
+    def read(self, line: str, where: str) -> tuple[Behavior, bytes]:
+        """A line's behaviour and a digest of its content.
+
+        Args:
+            line: one JSON object.
+            where: how errors begin.
+
+        Raises:
+            DataError: names the value and the way out.
+        """
+        record = _record(line, where, self.user)
+        content = _content(record)
+        if not record.get("id"):
+            record["id"] = f"{content.hex()}-{self._repeats[content]}"
+            self._repeats[content] += 1
+        return _behavior(record, where), content
+
+
+def write_lines(behaviors: Iterable[Behavior]) -> Iterator[bytes]:
+    """Behaviours as `read_behaviors` reads them, a line each."""
+    for b in behaviors:
+        record = {
+            "user": b.user,
+            "id": b.id,
+            "at": b.at,
+            "input": b.input,
+            "output": b.output,
+            "rating": b.rating,
+            "fields": dict(b.fields) or None,
+        }
+        kept = {key: value for key, value in record.items() if value is not None}
+        yield json.dumps(kept, ensure_ascii=False).encode() + b"\n"
 
 
 def _lines(path: Path, max_line_bytes: int) -> Iterator[tuple[int, str]]:
@@ -147,7 +187,7 @@ def _lines(path: Path, max_line_bytes: int) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _record(line: str, where: str) -> dict[str, Any]:
+def _record(line: str, where: str, user: str | None = None) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
@@ -160,6 +200,8 @@ def _record(line: str, where: str) -> dict[str, Any]:
     for key in record:
         if key not in _KEYS:
             raise DataError(f"{where}: unknown key {key!r}; {did_you_mean(key, _KEYS)}; other things go into 'fields'")
+    if user is not None and record.setdefault("user", user) != user:
+        raise DataError(f"{where}: user is {_shown(record['user'])}, but this history is {user!r}'s; leave it out")
     for key in ("user", "output"):
         if key not in record:
             raise DataError(f"{where}: key {key!r} is missing; each line needs a user and an output")

@@ -319,3 +319,50 @@ def test_everything_is_there_for_the_next_one_who_opens_it(reopen: Callable[[], 
         assert set(second.vectors("ann", KEY)) == {"a"}
         assert second.state("ann", "plug") is not None
         assert second.metadata("k") == {"v": 1}
+
+
+def test_a_user_may_be_there_before_any_behaviour(store: Store) -> None:
+    assert [store.create("ann"), store.create("ann")] == [True, False]
+    assert store.history("ann").behaviors == ()
+    store.add([b("ann", "1")])
+    assert len(store.history("ann")) == 1
+
+
+def test_an_edited_behaviour_keeps_its_place_and_loses_its_vectors_and_states(store: Store) -> None:
+    store.add([b("ann", "1"), b("ann", "2"), b("ann", "3", at=5.0)])
+    store.put_vectors(KEY, [row("ann", id_, f"text {id_}", [1.0, 2.0]) for id_ in ("1", "2")])
+    store.put_state("ann", "plug", 1, {"x": np.ones(2)})
+    before = store.history("ann")
+    assert store.replace(b("ann", "1", "new words", fields={"a": "1"}))
+    after = store.history("ann")
+    assert [x.id for x in after] == ["1", "2", "3"]
+    assert after.behaviors[0] == b("ann", "1", "new words", fields={"a": "1"})
+    assert after.version > before.version
+    assert set(store.vectors("ann", KEY)) == {"text 2"}
+    assert store.state("ann", "plug") is None
+    assert not store.replace(b("ann", "1", "new words", fields={"a": "1"}))
+    assert store.history("ann").version == after.version
+    with pytest.raises(DataError, match="no behaviour '9'"):
+        store.replace(b("ann", "9"))
+    with pytest.raises(UnknownUserError):
+        store.replace(b("bob", "1"))
+
+
+def test_users_are_found_page_by_page_by_how_their_names_begin(store: Store) -> None:
+    names = [f"a%_\x1f{n}" for n in range(5)] + ["A%_\x1f9", "a", "aXY\x1f1", "b", "c"]
+    store.add([b(name, "1") for name in names])
+    found: list[str] = []
+    while page := store.find_users("a%_\x1f", found[-1] if found else "", 2):
+        found += [info.user for info in page]
+    assert found == names[:5]
+    assert [info.user for info in store.find_users(without="\x1f")] == ["a", "b", "c"]
+    assert store.find_users("b") == [info for info in store.users() if info.user == "b"]
+
+
+def test_a_store_says_what_else_it_keeps_of_a_user(store: Store) -> None:
+    store.add([b("ann", "1"), b("bob", "1")])
+    store.put_vectors(KEY, [row("ann", "1", "text", [1.0])])
+    store.put_state("ann", "plug", 1, {"x": np.ones(2)})
+    held = store.held("ann")
+    assert (held.encoders, held.methods) == ((KEY,), ("plug",))
+    assert store.held("bob").encoders == store.held("bob").methods == ()

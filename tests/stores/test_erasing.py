@@ -64,6 +64,15 @@ def test_forget_leaves_no_byte_in_any_file(path: Path) -> None:
     assert found(path, "victim") == []
 
 
+def test_an_edit_leaves_no_byte_of_the_old_text(path: Path) -> None:
+    store = SqlStore(SqlConfig(str(path)))
+    store.add([Behavior("ann", "1", "in", "<old>" * 900), Behavior("ann", "2", "in", "<kept>")])
+    store.replace(Behavior("ann", "1", "in", "<new>"))
+    assert found(path, "<old>") == []
+    assert found(path, "<new>")
+    store.close()
+
+
 def test_no_order_of_adding_removing_and_forgetting_leaves_a_byte(path: Path) -> None:
     # Deleting a row moves its neighbours, and the gaps keep copies: secure_delete alone leaves bytes in this test.
     store = SqlStore(SqlConfig(str(path)))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, moment, open_store, out, shown
 from personaplug.errors import DataError
-
-if TYPE_CHECKING:
-    from personaplug.types import Behavior
+from personaplug.jsonl_reader import write_lines
 
 app = typer.Typer(no_args_is_help=True, help="Show, export and forget the users of a store.")
 
@@ -80,7 +76,7 @@ def export(
     """A user's behaviours as `personaplug ingest` reads them: adding them again changes nothing."""
     with closing(open_store(store)) as opened:
         history = opened.history(user)
-    lines = _lines(history)
+    lines = write_lines(history)
     if to is None:
         sys.stdout.buffer.writelines(lines)  # bytes: UTF-8 whatever the terminal's encoding
         sys.stdout.buffer.flush()
@@ -90,21 +86,6 @@ def export(
             file.writelines(lines)
     except OSError as error:
         raise DataError(f"{to}: cannot be written: {error.strerror}; name another file with --out") from None
-
-
-def _lines(behaviors: Iterable[Behavior]) -> Iterator[bytes]:
-    for b in behaviors:
-        record = {
-            "user": b.user,
-            "id": b.id,
-            "at": b.at,
-            "input": b.input,
-            "output": b.output,
-            "rating": b.rating,
-            "fields": dict(b.fields) or None,
-        }
-        kept = {key: value for key, value in record.items() if value is not None}
-        yield json.dumps(kept, ensure_ascii=False).encode() + b"\n"
 
 
 @app.command(epilog="Example: personaplug users forget ada --store users.db")

@@ -36,6 +36,14 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Which encoders' vectors and which methods' states a store holds of a user, by their keys."""
+
+    encoders: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VectorRow:
     """One stored vector: of which behaviour, of which text (`digest`), [e] float16 or float32."""
 
@@ -67,6 +75,25 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def create(self, user: str) -> bool:
+        """Make sure of a user, who may have no behaviour yet; whether they are new.
+
+        Raises:
+            DataError: an empty name.
+        """
+
+    @abstractmethod
+    def replace(self, behavior: Behavior) -> bool:
+        """Give a stored behaviour other content, in its place; whether it is other content.
+
+        Its vectors and the user's states are dropped, and no byte of the old text is left, as after `remove`.
+
+        Raises:
+            UnknownUserError: no such user.
+            DataError: the user has no behaviour of that id.
+        """
+
+    @abstractmethod
     def remove(self, user: str, ids: Sequence[str]) -> int:
         """Delete behaviours with their vectors; returns how many there were. States of the user are dropped."""
 
@@ -91,6 +118,25 @@ class Store(ABC):
     @abstractmethod
     def users(self) -> list[UserInfo]:
         """All users, by name."""
+
+    @abstractmethod
+    def find_users(self, prefix: str = "", after: str = "", limit: int = 100, without: str = "") -> list[UserInfo]:
+        """A page of users, by name.
+
+        Args:
+            prefix: what their names begin with.
+            after: the last name of the page before.
+            limit: at most so many.
+            without: names that hold this text are left out; "" leaves none out.
+        """
+
+    @abstractmethod
+    def held(self, user: str) -> Held:
+        """What is kept of a user beside the behaviours.
+
+        Raises:
+            UnknownUserError: no such user.
+        """
 
     @abstractmethod
     def vectors(self, user: str, encoder: str, digests: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:

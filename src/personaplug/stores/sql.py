@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,9 @@ from sqlalchemy import (
 )
 
 from personaplug.errors import DataError, UnknownUserError
-from personaplug.stores.base import Receipt, Store, UserInfo, VectorRow
+from personaplug.stores.base import Held, Receipt, Store, UserInfo, VectorRow
 from personaplug.stores.database.connection import Database, document
+from personaplug.stores.database.queries import GROW, chunks, grown, locked_users, recounted, stored_content
 from personaplug.stores.database.rows import (
     behavior_rows,
     conflict,
@@ -41,10 +41,7 @@ from personaplug.stores.database.rows import (
 from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, STATES, USERS, VECTORS
 from personaplug.types import Behavior, History, State
 
-T = TypeVar("T")
 _ERASED = "personaplug.erased"  # metadata: how many users were
-
-CHUNK = 1000  # rows in one statement: two values each, and SQLite takes at most 32,766
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +77,8 @@ class SqlStore(Store):
             users = self._ensure_users(connection, sorted({user for user, _ in rows}))
             new: list[dict[str, Any]] = []
             times: dict[str, list[float | None]] = {}
-            for chunk in _chunks(list(rows.items())):
-                stored = _stored(connection, [(users[user].key, id_) for (user, id_), _ in chunk])
+            for chunk in chunks(list(rows.items())):
+                stored = stored_content(connection, [(users[user].key, id_) for (user, id_), _ in chunk])
                 for (user, id_), row in chunk:
                     known = stored.get((users[user].key, id_))
                     if known is None:
@@ -91,8 +88,40 @@ class SqlStore(Store):
                         raise conflict(user, id_, "stored already")
             if new:
                 connection.execute(BEHAVIORS.insert(), new)
-                connection.execute(_GROW, [_grown(users[user], ats) for user, ats in times.items()])
+                connection.execute(GROW, [grown(users[user], ats) for user, ats in times.items()])
         return len(new)
+
+    def create(self, user: str) -> bool:
+        """See `Store.create`."""
+        if not user:
+            raise DataError("a user needs a name; it is empty")
+        insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing()
+        with self._db.write() as connection:
+            return connection.execute(insert).rowcount > 0
+
+    def replace(self, behavior: Behavior) -> bool:
+        """See `Store.replace`."""
+        [((user, id_), row)] = behavior_rows([behavior]).items()
+        with self._db.write() as connection:
+            key, _ = self._user(connection, user)
+            known = stored_content(connection, [(key, id_)]).get((key, id_))
+            if known is None:
+                raise DataError(f"user {user!r} has no behaviour {id_!r}; add it first")
+            if known == row:
+                return False
+            here = (BEHAVIORS.c.user == key) & (BEHAVIORS.c.id == id_)
+            old = select(BEHAVIORS.c.key).where(here)
+            connection.execute(delete(VECTORS).where(VECTORS.c.user == key, VECTORS.c.behavior.in_(old)))
+            connection.execute(update(BEHAVIORS).where(here).values(row))
+            token = self._changed(connection, key)
+        self._db.erase(token)
+        return True
+
+    def _changed(self, connection: Connection, key: int) -> str:
+        """What follows where text of a user goes; returns the token of the erasure that is then due."""
+        connection.execute(delete(STATES).where(STATES.c.user == key))
+        connection.execute(recounted(key))
+        return self._db.begin_erasing(connection)
 
     def remove(self, user: str, ids: Sequence[str]) -> int:
         """See `Store.remove`.
@@ -103,15 +132,13 @@ class SqlStore(Store):
         with self._db.write() as connection:
             key, _ = self._user(connection, user)
             removed = 0
-            for some in _chunks(list(dict.fromkeys(ids))):
+            for some in chunks(list(dict.fromkeys(ids))):
                 gone = select(BEHAVIORS.c.key).where(BEHAVIORS.c.user == key, BEHAVIORS.c.id.in_(some))
                 own = VECTORS.c.user == key
                 connection.execute(delete(VECTORS).where(own, VECTORS.c.behavior.in_(gone)))
                 removed += connection.execute(delete(BEHAVIORS).where(BEHAVIORS.c.key.in_(gone))).rowcount
             if removed:
-                connection.execute(delete(STATES).where(STATES.c.user == key))
-                connection.execute(_shrink(key))
-                token = self._db.begin_erasing(connection)
+                token = self._changed(connection, key)
         if removed:
             self._db.erase(token)
         return removed
@@ -140,6 +167,27 @@ class SqlStore(Store):
         with self._db.read() as connection:
             return sorted((UserInfo(*row) for row in connection.execute(query)), key=lambda info: info.user)
 
+    def find_users(self, prefix: str = "", after: str = "", limit: int = 100, without: str = "") -> list[UserInfo]:
+        """See `Store.find_users`."""
+        u = USERS.c
+        query = select(u.name, u.behaviors, u.version, u.first, u.last).where(u.name > after)
+        if prefix:  # not LIKE, to which SQLite's letters are one in both cases
+            query = query.where(u.name >= prefix, func.substr(u.name, 1, len(prefix)) == prefix)
+        if without:
+            query = query.where(~u.name.contains(without, autoescape=True))
+        with self._db.read() as connection:
+            return [UserInfo(*row) for row in connection.execute(query.order_by(u.name).limit(limit))]
+
+    def held(self, user: str) -> Held:
+        """See `Store.held`."""
+        with self._db.read() as connection:
+            key, _ = self._user(connection, user)
+            encoders = select(ENCODERS.c.name).where(
+                ENCODERS.c.key.in_(select(VECTORS.c.encoder).where(VECTORS.c.user == key))
+            )
+            methods = select(STATES.c.method).where(STATES.c.user == key)
+            return Held(*(tuple(sorted(connection.execute(query).scalars())) for query in (encoders, methods)))
+
     def vectors(self, user: str, encoder: str, digests: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         """See `Store.vectors`; {} for an unknown user."""
         v = VECTORS.c
@@ -162,7 +210,7 @@ class SqlStore(Store):
             key = self._encoder(connection, encoder)
             newest = connection.execute(select(func.max(v.block))).scalar() or 0
             blocks = range(max(0, newest + 1 - BLOCKS), newest + 1)
-            for some in _chunks([pack_digest(digest) for digest in dict.fromkeys(digests)]):
+            for some in chunks([pack_digest(digest) for digest in dict.fromkeys(digests)]):
                 query = select(v.digest, v.dim, v.vector)
                 query = query.where(v.block.in_(blocks), v.digest.in_(some), v.encoder == key)
                 found |= self._floats(connection, query)
@@ -189,9 +237,9 @@ class SqlStore(Store):
         )
         with self._db.write(lasting=False) as connection:
             key = self._ensure_encoder(connection, encoder)
-            users = _locked(connection, sorted({r.user for r in rows}))  # so that no behaviour goes meanwhile
+            users = locked_users(connection, sorted({r.user for r in rows}))  # so that no behaviour goes meanwhile
             known = [{**p, "user_": users[p["user_"]].key, "encoder": key} for p in parameters if p["user_"] in users]
-            for chunk in _chunks(known):
+            for chunk in chunks(known):
                 connection.execute(statement, list(chunk))
 
     def state(self, user: str, method: str) -> tuple[int, State] | None:
@@ -265,9 +313,9 @@ class SqlStore(Store):
     def _ensure_users(self, connection: Connection, names: Sequence[str]) -> dict[str, Row[Any]]:
         """Name -> row, for new and old users."""
         insert = self._db.insert(USERS).on_conflict_do_nothing()
-        for some in _chunks(names):
+        for some in chunks(names):
             connection.execute(insert, [{"name": name, "version": 0} for name in some])
-        return _locked(connection, names)
+        return locked_users(connection, names)
 
     def _encoder(self, connection: Connection, name: str) -> int | None:
         if name not in self._encoders:
@@ -315,68 +363,6 @@ class SqlStore(Store):
                 )
             found[unpack_digest(digest)] = vector
         return found
-
-
-def _stored(connection: Connection, pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
-    """(user, id) -> the columns that hold content, as `behavior_rows` makes them."""
-    # A join, since SQLite answers `(user, id) IN (...)` by reading the whole table; and by hand, since SQLAlchemy takes
-    # ten times longer to write these values down than SQLite to look them up.
-    slot = "(?, ?)" if connection.dialect.name == "sqlite" else "(%s, %s)"
-    query = (
-        f'WITH wanted("user", id) AS (VALUES {", ".join([slot] * len(pairs))}) '  # noqa: S608 - no value is in the text
-        'SELECT b."user", b.id, b.input, b.output, b.at, b.rating, b.fields '
-        'FROM wanted JOIN behaviors b ON b."user" = wanted."user" AND b.id = wanted.id'
-    )
-    found = {}
-    for user, id_, *content in connection.exec_driver_sql(query, tuple(value for pair in pairs for value in pair)):
-        row = dict(zip(("input", "output", "at", "rating", "fields"), content, strict=True))
-        if isinstance(row["fields"], str):  # SQLite has no JSON of its own
-            row["fields"] = json.loads(row["fields"])
-        found[user, id_] = row
-    return found
-
-
-def _locked(connection: Connection, names: Sequence[str]) -> dict[str, Row[Any]]:
-    """Name -> row of users, locked in the order of names: on PostgreSQL two writers of one user take turns."""
-    u = USERS.c
-    users: dict[str, Row[Any]] = {}
-    for some in _chunks(names):
-        query = select(u.name, u.key, u.behaviors, u.first, u.last).where(u.name.in_(some)).order_by(u.name)
-        users |= {row.name: row for row in connection.execute(query.with_for_update())}
-    return users
-
-
-def _grown(user: Row[Any], times: Sequence[float | None]) -> dict[str, Any]:
-    """The values that `_GROW` wants, for a user who gets behaviours of these times."""
-    dated = [at for at in (user.first, user.last, *times) if at is not None]
-    seen = {"first_": min(dated, default=None), "last_": max(dated, default=None)}
-    return {"key_": user.key, "behaviors_": user.behaviors + len(times), **seen}
-
-
-_GROW = (
-    update(USERS)
-    .where(USERS.c.key == bindparam("key_"))
-    .values(
-        version=USERS.c.version + 1,
-        behaviors=bindparam("behaviors_"),
-        first=bindparam("first_"),
-        last=bindparam("last_"),
-    )
-)
-
-
-def _shrink(user: int) -> Any:
-    """A user's row once more from the behaviours that are left."""
-    left = [
-        select(found).where(BEHAVIORS.c.user == user).scalar_subquery()
-        for found in (func.count(BEHAVIORS.c.key), func.min(BEHAVIORS.c.at), func.max(BEHAVIORS.c.at))
-    ]
-    values = dict(zip(("behaviors", "first", "last"), left, strict=True), version=USERS.c.version + 1)
-    return update(USERS).where(USERS.c.key == user).values(values)
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))
 
 
 def _erased(connection: Connection) -> int:

@@ -94,3 +94,18 @@ METADATA = Table(
     Column("key", Text, primary_key=True),
     Column("value", JSON, nullable=False),
 )
+
+# Who may come in over the network: what `personaplug keys` makes.
+API_KEYS = Table(
+    "api_keys",
+    TABLES,
+    Column("id", Text, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("users", JSON(none_as_null=True)),
+    Column("scopes", JSON, nullable=False),
+    Column("rate", Double),
+    Column("created", Double, nullable=False),
+    Column("revoked", Double),
+)
