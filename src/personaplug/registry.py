@@ -36,6 +36,10 @@ _EXTRAS = {
     "openvino": "openvino",
     "model2vec": "static",
     "skeletoken": "static",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -114,6 +114,8 @@ class Scheduler:
         ...         print(piece, end="")
     """
 
+    gives_logprobs = True
+
     def __init__(self, backbone: InProcessBackbone, rows: int = 16, waiting: int = 256, piece: int = 512) -> None:
         self.backbone = backbone
         self.rows = rows

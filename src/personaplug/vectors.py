@@ -111,6 +111,11 @@ class VectorCache:
             self._queries.put(found)
         return _stack([found[d] for d in order], self.width)
 
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Vectors [n, e] of texts that are nobody's behaviours: nothing is looked up and nothing kept."""
+        with self._encoding:
+            return self.encoder.encode(texts, "history")
+
     def _fetch(self, wanted: _Wanted, take: Callable[[Mapping[str, Half]], None], progress: bool = False) -> int:
         """Hand all wanted vectors to `take`, piece by piece; returns how many texts were encoded."""
         missing = dict(wanted.texts)

@@ -16,9 +16,11 @@ from personaplug.cli import (
     demo,
     doctor,
     ingest,
+    keys,
     models,
     predict,
     score,
+    serve,
     shelves,
     train,
     users,
@@ -91,6 +93,8 @@ app.command("benchmark", rich_help_panel=_WORK, epilog=benchmark.EPILOG)(benchma
 app.command("predict", rich_help_panel=_WORK, epilog=predict.EPILOG)(predict.predict)
 app.command("score", rich_help_panel=_WORK, epilog=score.EPILOG)(score.score)
 app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)
+app.command("serve", rich_help_panel=_WORK, epilog=serve.EPILOG)(serve.serve)
+app.add_typer(keys.app, name="keys", rich_help_panel=_WORK)
 app.add_typer(users.app, name="users", rich_help_panel=_WORK)
 app.add_typer(models.app, name="models", rich_help_panel=_LOOK)
 app.add_typer(data.app, name="data", rich_help_panel=_LOOK)

@@ -173,6 +173,8 @@ class SqlStore(Store):
         query = select(u.name, u.behaviors, u.version, u.first, u.last).where(u.name > after)
         if prefix:  # not LIKE, to which SQLite's letters are one in both cases
             query = query.where(u.name >= prefix, func.substr(u.name, 1, len(prefix)) == prefix)
+            if self._db.sqlite and ord(prefix[-1]) < 0xD7FF:  # so that its index says where they end
+                query = query.where(u.name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
         if without:
             query = query.where(~u.name.contains(without, autoescape=True))
         with self._db.read() as connection:

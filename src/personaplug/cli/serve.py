@@ -1,0 +1,96 @@
+"""`personaplug serve`: trained methods behind addresses that any OpenAI client knows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store, shown
+from personaplug.errors import ConfigError
+
+if TYPE_CHECKING:
+    from personaplug.serve.service import Served, Service
+    from personaplug.serve.settings import Settings
+    from personaplug.stores.base import Store
+
+EPILOG = (
+    "Examples: personaplug serve runs/mail/plug --store users.db"
+    "\n\npersonaplug serve runs/mail/plug old=runs/mail/plug-1 bm25 --store users.db --host 0.0.0.0"
+)
+
+
+def serve(  # noqa: PLR0913 (a command's options, each of which people look for by its own name)
+    artifacts: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ARTIFACT...",
+            help="Trained methods: folders or hub ids, LABEL=FOLDER to name one. After the first, also methods that "
+            "need no training, by name. The bare model (none) is always there.",
+            show_default=False,
+        ),
+    ],
+    store: StoreOption = DEFAULT_STORE,
+    *,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Any but loopback needs a key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="0 for any that is free.")] = 8000,
+    rate: Annotated[float, typer.Option(min=0, metavar="N", help="Requests a second of a key; 0 for no limit.")] = 20,
+    user_rate: Annotated[
+        float, typer.Option(min=0, metavar="N", help="Requests a second for one user; 0 for no limit.")
+    ] = 10,
+    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
+    waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
+    seconds: Annotated[float, typer.Option(min=1, metavar="N", help="Time for an answer.")] = 120,
+) -> None:
+    """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
+    from personaplug.serve.app import create_app
+    from personaplug.serve.keys import KeyRing
+    from personaplug.serve.running import is_loopback, log_to_stderr, server
+    from personaplug.serve.settings import Settings
+    from personaplug.stores.database.keys import KeyTable
+
+    settings = Settings(
+        open_locally=is_loopback(host),
+        rate=rate,
+        user_rate=user_rate,
+        rows=rows,
+        waiting=waiting,
+        request_seconds=seconds,
+    )
+    with ExitStack() as left:
+        opened = left.enter_context(closing(open_store(store, create=True)))
+        keys = left.enter_context(closing(KeyTable(store)))
+        if not settings.open_locally and not KeyRing(keys).any_good():
+            way_out = f"make a key with `personaplug keys create --store {store}`"
+            raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
+        service = _service(artifacts, opened, settings)
+        app = create_app(service, keys)
+        left.pop_all()  # the app closes both
+    for id_ in service.models:
+        err().print(f"model {shown(id_)}", markup=False)
+    log_to_stderr()
+    running = server(app, host, port)
+    running.run()
+    if not running.started:
+        raise ConfigError(f"--port {port}: {host} does not give it; name another one")
+
+
+def _service(artifacts: list[str], store: Store, settings: Settings) -> Service:
+    """Load everything that was named."""
+    from personaplug import registry
+    from personaplug.serve.service import Loading
+
+    loading, known = Loading(store, settings), registry.names("method")
+    first: Served | None = None
+    for given in artifacts:
+        label, _, place = given.rpartition("=")
+        if place in known and first is not None:
+            loading.beside(first, place)
+        elif place in known:
+            raise ConfigError(f"{place!r}: a method alone has no model; name a trained one's folder first")
+        else:
+            err().print(f"loading {shown(place)} …", markup=False)
+            served = loading.add(place, label)
+            first = first or served
+    return loading.service()

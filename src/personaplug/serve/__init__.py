@@ -1,0 +1,1 @@
+"""The server: any OpenAI client becomes personal by naming the user."""

@@ -1,0 +1,84 @@
+"""What a route needs to know of its request: the service, the caller, and as whom it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import unquote
+
+from fastapi import Depends, Path, Request
+
+from personaplug.serve.auth import Caller, DeniedError, Scope, decide
+from personaplug.serve.faults import Refusal
+from personaplug.serve.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A request that was let in.
+
+    Attributes:
+        service: what is served.
+        caller: who asks.
+        arrived: when it came (`time.perf_counter`).
+    """
+
+    service: Service
+    caller: Caller
+    arrived: float
+    request: Request
+
+    def acting(self, scope: Scope, claims: Mapping[str, str | None]) -> str | None:
+        """As whom it is served, or None for nobody in particular; see `auth.decide`.
+
+        Raises:
+            Refusal: 403, the key does not allow it; 429, this user has asked too often.
+        """
+        try:
+            user = decide(self.caller, scope, claims)
+        except DeniedError as denied:
+            raise Refusal(denied.status, str(denied), param=denied.param, code="denied") from None
+        if user is not None:
+            wait = self.request.app.state.buckets.take(
+                f"user {self.caller.stored(user)}", self.service.settings.user_rate
+            )
+            if wait:
+                raise Refusal(
+                    429, "too many requests for this user; wait a little", code="rate_limited", retry_after=wait
+                )
+        return user
+
+    def stored(self, user: str | None) -> str | None:
+        """The user's name in the store."""
+        return None if user is None else self.caller.stored(user)
+
+
+def access_of(request: Request) -> Access:
+    """What the door found out about a request."""
+    state = request.state
+    return Access(request.app.state.service, state.caller, state.arrived, request)
+
+
+Let = Annotated[Access, Depends(access_of)]
+
+
+def _unquoted(text: str, what: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise Refusal(400, f"the {what} in the address is not UTF-8", param=what) from None
+
+
+def user_in_path(user: Annotated[str, Path(description="A user's name, percent-encoded.")]) -> str:
+    """The user that the address names."""
+    return _unquoted(user, "user")
+
+
+def behavior_in_path(behavior: Annotated[str, Path(description="A behaviour's id, percent-encoded.")]) -> str:
+    """The behaviour that the address names."""
+    return _unquoted(behavior, "behavior")
+
+
+PathUser = Annotated[str, Depends(user_in_path)]
+PathBehavior = Annotated[str, Depends(behavior_in_path)]

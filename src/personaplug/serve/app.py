@@ -1,0 +1,95 @@
+"""The server as an ASGI app: routes, the door before them, the page behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.staticfiles import StaticFiles
+
+from personaplug import __version__
+from personaplug.errors import PersonaplugError
+from personaplug.serve import chat, faults, users
+from personaplug.serve.access import Let
+from personaplug.serve.door import Door
+from personaplug.serve.faults import Refusal
+from personaplug.serve.history import history_router
+from personaplug.serve.keys import KeyRing
+from personaplug.serve.limits import Buckets
+from personaplug.serve.metrics import Metrics
+from personaplug.serve.service import Service
+from personaplug.stores.database.keys import KeyTable
+
+PAGE = Path(__file__).parent / "page"
+
+state = APIRouter(tags=["state"])
+
+
+def create_app(service: Service, keys: KeyTable) -> FastAPI:
+    """The app that serves a service; closing the app closes both.
+
+    Args:
+        service: what is served.
+        keys: who is let in.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        # In a thread: answers under way end there, and their last words need the loop.
+        await asyncio.get_running_loop().run_in_executor(None, service.close)
+        keys.close()
+
+    app = FastAPI(
+        title="personaplug",
+        version=__version__,
+        summary="One learned persona per user, in front of any frozen language model.",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=service.settings.body_bytes,
+    )
+    metrics, buckets = Metrics(service), Buckets(service.settings.burst)
+    app.state.service, app.state.buckets, app.state.metrics = service, buckets, metrics
+    app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets)
+    faults.install(app)
+    for router in (chat.router, users.router, history_router(service.settings), state):
+        app.include_router(router)
+    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    return app
+
+
+@state.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "ok"}
+
+
+@state.get("/readyz", response_model=None)
+async def readyz(request: Request) -> Response:
+    """Whether it can serve: models run, the store is there."""
+    service: Service = request.app.state.service
+    dead = [m.id for m in service.models.values() if not m.engine.alive]
+    try:
+        await service.off(service.store.metadata, "personaplug.ready")
+        store = "ok"
+    except PersonaplugError:
+        store = "failed"
+    good = store == "ok" and not dead and not service.closing
+    body: dict[str, Any] = {"status": "ready" if good else "not ready", "store": store, "models": len(service.models)}
+    return JSONResponse(body, 200 if good else 503)
+
+
+@state.get("/metrics", response_model=None)
+async def metrics(access: Let) -> Response:
+    """For Prometheus; of all tenants together, and so for the store's own keys with the scope `admin`."""
+    access.acting("admin", {})
+    if access.caller.tenant or access.caller.users is not None:
+        raise Refusal(403, "measurements are of all tenants; use a key of none", code="denied")
+    text = await access.service.off(access.request.app.state.metrics.text)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

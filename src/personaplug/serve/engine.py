@@ -1,0 +1,133 @@
+"""What runs a backbone for everybody who asks: the scheduler, or threads where the model is not in this process."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
+from typing import Protocol
+
+from personaplug.backbones.base import Backbone
+from personaplug.errors import BusyError
+from personaplug.scheduler import Scheduler, Sink
+from personaplug.serve.settings import Settings
+from personaplug.types import Completion, Piece, Prompt, Sampling
+
+
+class Growing(Protocol):
+    """An answer under way; `began` (`time.perf_counter`) is when it was its turn."""
+
+    began: float | None
+
+    def cancel(self) -> None:
+        """Nobody waits for it any longer."""
+
+
+class Engine(Protocol):
+    """Answers prompts; what a sink is called with comes from another thread."""
+
+    gives_logprobs: bool
+    steps: int
+    drawn: int
+
+    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
+        """Ask for an answer; returns at once.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+
+    def load(self) -> tuple[int, int]:
+        """How many answers are under way, and how many wait."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still works."""
+
+    def close(self) -> None:
+        """Finish what was taken, then stop."""
+
+
+class _Stream:
+    """An answer that a thread streams."""
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.gone = Event()
+
+    def cancel(self) -> None:
+        self.gone.set()
+
+
+class Threads:
+    """A thread an answer, for backbones that are somewhere else and batch by themselves (or need no batch).
+
+    Args:
+        backbone: may be called from several threads.
+        rows: answers under way at most.
+        waiting: answers that may wait beside these.
+    """
+
+    gives_logprobs = False
+
+    def __init__(self, backbone: Backbone, rows: int, waiting: int) -> None:
+        self.backbone = backbone
+        self.rows = rows
+        self.waiting = waiting
+        self.steps = 0
+        self.drawn = 0
+        self.alive = True
+        self._taken = 0
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(rows, "personaplug-answers")
+
+    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
+        """See `Engine.submit`; knows no log-probabilities."""
+        del top
+        with self._lock:
+            if not self.alive:
+                raise BusyError("the server is closing; no further requests are taken")
+            if self._taken >= self.rows + self.waiting:
+                raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
+            self._taken += 1
+        answer = _Stream()
+        self._pool.submit(self._run, answer, prompt, sampling, sink)
+        return answer
+
+    def load(self) -> tuple[int, int]:
+        """See `Engine.load`."""
+        return min(self._taken, self.rows), max(0, self._taken - self.rows)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        with self._lock:
+            self.alive = False
+        self._pool.shutdown()
+
+    def _run(self, answer: _Stream, prompt: Prompt, sampling: Sampling, sink: Sink) -> None:
+        text = ""
+        answer.began = time.perf_counter()
+        try:
+            if not answer.gone.is_set():
+                for piece in self.backbone.stream(prompt, sampling):
+                    if answer.gone.is_set():
+                        break
+                    text += piece
+                    sink(Piece(piece))
+            size = self.backbone.count(text)
+            read = sum(self.backbone.count(m.content) for m in prompt.messages)
+            sink(Completion(text, tuple(range(size)), read, "length" if size >= sampling.max_tokens else "stop"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
+            sink(error)
+        finally:
+            with self._lock:
+                self._taken -= 1
+
+
+def engine_of(backbone: Backbone, settings: Settings) -> Engine:
+    """What runs a backbone."""
+    from personaplug.inprocess import InProcessBackbone
+
+    if isinstance(backbone, InProcessBackbone):
+        return Scheduler(backbone, settings.rows, settings.waiting)
+    return Threads(backbone, settings.rows, settings.waiting)

@@ -1,0 +1,42 @@
+"""How a server is set up: what it takes, how long it waits, whom it lets in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits and manners of a server.
+
+    Attributes:
+        open_locally: nobody needs a key as long as none was ever made; only where loopback alone is served.
+        rate: requests a second of a key, unless it has its own; 0 is no limit.
+        user_rate: requests a second for one user; 0 is no limit.
+        burst: seconds' worth of either rate that may come at once.
+        body_bytes: of a request.
+        history_bytes: of a request that adds behaviours.
+        body_seconds: for a request's body to arrive.
+        request_seconds: for an answer to be finished.
+        in_flight: requests served at once.
+        max_tokens: of an answer.
+        answers: to one request (`n`, times the prompts).
+        rows: answers decoded together.
+        waiting: answers that may wait beside these.
+        threads: for what would block: the store, preparing users, personas.
+    """
+
+    open_locally: bool = False
+    rate: float = 20.0
+    user_rate: float = 10.0
+    burst: float = 5.0
+    body_bytes: int = 2_000_000
+    history_bytes: int = 32_000_000
+    body_seconds: float = 30.0
+    request_seconds: float = 120.0
+    in_flight: int = 512
+    max_tokens: int = 4096
+    answers: int = 16
+    rows: int = 16
+    waiting: int = 256
+    threads: int = 8

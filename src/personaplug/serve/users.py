@@ -1,0 +1,174 @@
+"""The routes of users: who there is, all that is held of one, erasing one, and what carries a persona."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from personaplug.errors import UnknownUserError
+from personaplug.serve.access import Access, Let, PathUser
+from personaplug.serve.answering import shares
+from personaplug.serve.archive import archive
+from personaplug.serve.auth import SEPARATOR
+from personaplug.serve.faults import Refusal
+from personaplug.serve.history import shown_behavior
+from personaplug.serve.wire import ExplainBody, FeedbackBody, UserBody
+from personaplug.stores.base import UserInfo
+from personaplug.types import Behavior, Weight
+
+router = APIRouter(prefix="/v1/users", tags=["users"])
+
+
+@router.get("")
+async def list_users(
+    access: Let,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str, Query(max_length=1024, description="The last name of the page before.")] = "",
+) -> dict[str, Any]:
+    """The users that the key reaches, by name."""
+    access.acting("read", {})
+    found = await access.service.off(_page, access, limit + 1, after)
+    data = [_shown(access, info) for info in found[:limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "has_more": len(found) > limit,
+        "last_id": data[-1]["id"] if data else None,
+    }
+
+
+def _page(access: Access, limit: int, after: str) -> list[UserInfo]:
+    store, caller = access.service.store, access.caller
+    if caller.users is not None:
+        names = sorted(name for name in caller.users if name > after)
+        found = (_info(access, name) for name in names[: limit * 4])
+        return [info for info in found if info is not None][:limit]
+    after = caller.stored(after) if after else ""
+    if caller.tenant:
+        return store.find_users(caller.prefix, after, limit)
+    return store.find_users("", after, limit, without=SEPARATOR)
+
+
+def _info(access: Access, user: str) -> UserInfo | None:
+    """A user at a glance, or None."""
+    name = access.caller.stored(user)
+    found = access.service.store.find_users(name, limit=1)  # by name, so the shortest one that begins so is the first
+    return found[0] if found and found[0].user == name else None
+
+
+def _shown(access: Access, info: UserInfo) -> dict[str, Any]:
+    return {
+        "id": info.user.removeprefix(access.caller.prefix),
+        "object": "user",
+        "behaviors": info.behaviors,
+        "version": info.version,
+        "first": info.first,
+        "last": info.last,
+    }
+
+
+@router.post("", status_code=201, response_model=None)
+async def create_user(body: UserBody, access: Let) -> Response:
+    """Make sure of a user; 200 where they are there already."""
+    user = access.acting("write", {"id": body.id})
+    assert user is not None
+    new = await access.service.off(access.service.store.create, access.caller.stored(user))
+    info = await access.service.off(_info, access, user)
+    assert info is not None
+    return JSONResponse(_shown(access, info), 201 if new else 200)
+
+
+@router.get("/{user}")
+async def get_user(user: PathUser, access: Let) -> dict[str, Any]:
+    """A user at a glance, and which models have their persona ready."""
+    access.acting("read", {"user": user})
+    info = await access.service.off(_info, access, user)
+    if info is None:
+        raise UnknownUserError(user)
+    ready = await access.service.off(_ready, access, info)
+    return {**_shown(access, info), "prepared": ready}
+
+
+def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
+    ready = {}
+    for model in access.service.models.values():
+        key = model.personalizer.method.key
+        found = access.service.store.state(info.user, key)
+        ready[model.id] = found is not None and found[0] == info.version
+    return ready
+
+
+@router.delete("/{user}")
+async def erase_user(user: PathUser, access: Let) -> dict[str, Any]:
+    """Erase a user: no byte of their text, vectors or personas is left in the store's files. Returns the receipt."""
+    access.acting("admin", {"user": user})
+    stored, service = access.caller.stored(user), access.service
+    receipt = await service.off(service.store.forget, stored)
+    service.changed(stored, lost=True)
+    return {"object": "user.erased", **asdict(receipt), "user": user, "id": user, "deleted": True}
+
+
+@router.get("/{user}/export", response_model=None, responses={200: {"content": {"application/zip": {}}}})
+async def export_user(user: PathUser, access: Let) -> Response:
+    """Everything held of a user, as one zip."""
+    access.acting("read", {"user": user})
+    info = await access.service.off(_info, access, user)
+    if info is None:
+        raise UnknownUserError(user)
+    data = await access.service.off(archive, access.service.store, info.user, user)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", user)[:64]
+    return Response(
+        data, media_type="application/zip", headers={"Content-Disposition": f'attachment; filename="{name}.zip"'}
+    )
+
+
+@router.post("/{user}/explain")
+async def explain(user: PathUser, body: ExplainBody, access: Let) -> dict[str, Any]:
+    """Which behaviours would carry the persona for a request, heaviest first, with their texts."""
+    access.acting("read", {"user": user})
+    model, messages = access.service.model(body.model), body.conversation()
+    if messages is None:
+        raise Refusal(400, "messages or input is needed, and only one of them", param="messages")
+    stored = access.caller.stored(user)
+
+    def work() -> tuple[int, list[Weight]]:
+        profile = model.personalizer.profile(stored)
+        weights = model.explain(model.request(stored, messages), profile, len(profile.history))
+        return profile.history.version, weights
+
+    version, weights = await access.service.off(work)
+    some = weights[: body.limit]
+    data = [{**shown_behavior(w.behavior), **share} for w, share in zip(some, shares(some), strict=True)]
+    return {"object": "list", "model": model.id, "version": version, "total": len(weights), "data": data}
+
+
+@router.post("/{user}/feedback", status_code=201)
+async def feedback(user: PathUser, body: FeedbackBody, access: Let) -> dict[str, Any]:
+    """Keep how an answer was liked, or what would have been better, as a behaviour of the user."""
+    access.acting("write", {"user": user})
+    if (body.rating is None) == (body.preferred is None):
+        raise Refusal(400, "rating or preferred is needed, and only one of them", param="rating")
+    behavior = _judged(access.caller.stored(user), body)
+    added = await access.service.off(access.service.store.add, [behavior])
+    access.service.changed(behavior.user)
+    return {"object": "behavior.added", "added": added, "behavior": shown_behavior(behavior)}
+
+
+def _judged(user: str, body: FeedbackBody) -> Behavior:
+    kind = "rating" if body.preferred is None else "preferred"
+    fields = {"feedback": kind, **({} if body.preferred is None else {"rejected": body.output})}
+    return Behavior(
+        user=user,
+        id=f"feedback-{kind}-{body.id or uuid.uuid4().hex}",
+        input=body.input,
+        output=body.output if body.preferred is None else body.preferred,
+        at=round(time.time(), 3),
+        rating=body.rating,
+        fields=fields,
+    )
