@@ -14,11 +14,10 @@ from starlette.staticfiles import StaticFiles
 
 from personaplug import __version__
 from personaplug.errors import PersonaplugError
-from personaplug.serve import chat, faults, users
+from personaplug.serve import chat, faults, history, users
 from personaplug.serve.access import Let
 from personaplug.serve.door import Door
 from personaplug.serve.faults import Refusal
-from personaplug.serve.history import history_router
 from personaplug.serve.keys import KeyRing
 from personaplug.serve.limits import Buckets
 from personaplug.serve.metrics import Metrics
@@ -52,13 +51,12 @@ def create_app(service: Service, keys: KeyTable) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=service.settings.body_bytes,
     )
     metrics, buckets = Metrics(service), Buckets(service.settings.burst)
     app.state.service, app.state.buckets, app.state.metrics = service, buckets, metrics
     app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets)
     faults.install(app)
-    for router in (chat.router, users.router, history_router(service.settings), state):
+    for router in (chat.router, users.router, history.router, state):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

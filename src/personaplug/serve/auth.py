@@ -81,7 +81,7 @@ def decide(caller: Caller, scope: Scope, claims: Mapping[str, str | None]) -> st
         raise DeniedError(403, f"{field} and {other} name different users; name one", other)
     if not is_name(name):
         raise DeniedError(
-            400, f"{field} is no user's name: 1 to {LONGEST_NAME} characters, no control characters", field
+            400, f"{field} is no user's name: 1 to {LONGEST_NAME} characters, no control characters, not . or ..", field
         )
     if caller.users is not None and name not in caller.users:
         raise DeniedError(
@@ -91,5 +91,9 @@ def decide(caller: Caller, scope: Scope, claims: Mapping[str, str | None]) -> st
 
 
 def is_name(name: str) -> bool:
-    """Whether a user may be called so."""
-    return 0 < len(name) <= LONGEST_NAME and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in name)
+    """Whether a user may be called so: by what an address can hold, and no separator."""
+    return (
+        name not in {".", ".."}
+        and 0 < len(name) <= LONGEST_NAME
+        and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in name)
+    )

@@ -87,7 +87,7 @@ class Door:
             except (Refusal, PersonaplugError) as error:
                 await refusal_of(error).response()(scope, receive, answer)
             else:
-                await self.app(scope, self._patient(receive), answer)
+                await self.app(scope, self._measured(scope, receive), answer)
         finally:
             self._open -= 1
             self.metrics.open.dec()
@@ -132,21 +132,25 @@ class Door:
         scope["state"]["caller"] = caller
         scope["state"]["stages"] = {}
 
-    def _patient(self, receive: Receive) -> Receive:
-        """A body must have arrived in time; what comes after it (the client's leaving) may take as long as it likes."""
-        until, whole = time.monotonic() + self.settings.body_seconds, False
+    def _measured(self, scope: Scope, receive: Receive) -> Receive:
+        """A body may be so large, and must have arrived in time; what comes after it may take as long as it likes."""
+        settings = self.settings
+        most = settings.history_bytes if scope["path"].endswith("/history") else settings.body_bytes
+        until, size, whole = time.monotonic() + settings.body_seconds, 0, False
 
         async def get() -> Message:
-            nonlocal whole
+            nonlocal size, whole
             if whole:
                 return await receive()
             try:
                 async with asyncio.timeout(until - time.monotonic()):
                     message = await receive()
             except TimeoutError:
-                raise Refusal(
-                    408, f"the body did not arrive within {self.settings.body_seconds:g} s; send it faster"
-                ) from None
+                said = f"the body did not arrive within {settings.body_seconds:g} s; send it faster"
+                raise Refusal(408, said) from None
+            size += len(message.get("body", b""))
+            if size > most:
+                raise Refusal(413, f"the body is too large: at most {most:,} bytes; send less at a time")
             whole = not message.get("more_body", False)
             return message
 

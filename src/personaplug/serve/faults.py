@@ -20,7 +20,6 @@ from personaplug.errors import (
     PersonaplugError,
     UnknownNameError,
     UnknownUserError,
-    did_you_mean,
 )
 from personaplug.serve.auth import SEPARATOR
 
@@ -101,23 +100,23 @@ def refusal_of(error: Exception) -> Refusal:
 
 def told(error: RequestValidationError) -> Refusal:
     """The first fault of a body or a query, in one line."""
-    first = error.errors()[0]
+    faults = error.errors()
+    place = [part for part in faults[0]["loc"] if not _is_union(part)]
+    # Of a field that may be several things, the fault that lies deepest: in what was meant.
+    first = max((f for f in faults if list(f["loc"][: len(place)]) == place), key=lambda f: len(f["loc"]))
     field = ".".join(str(part) for part in first["loc"][1:] if not _is_union(part))
     kind, value, context = first["type"], first.get("input"), first.get("ctx") or {}
-    if kind == "json_invalid":
-        return Refusal(400, f"the body is not JSON: {context.get('error')} at character {first['loc'][-1]}")
-    if isinstance(value, bytes) and not field:
-        return Refusal(400, "the body is not read as JSON; send it with the header Content-Type: application/json")
-    if kind == "missing":
-        return Refusal(400, f"{field or 'the body'} is missing; it is needed", param=field or None)
-    if kind == "extra_forbidden":
-        known = context.get("known", ())
-        end = did_you_mean(str(first["loc"][-1]), known) if known else "leave it out"
-        return Refusal(400, f"unknown field {field!r}; {end}", param=field, code="unknown_parameter")
     wanted = str(context.get("error") or first["msg"])
     wanted = wanted[0].lower() + wanted[1:]
-    if kind == "refused":
-        return Refusal(400, wanted, param=str(context.get("field")), code="unsupported_parameter")
+    if kind == "json_invalid":
+        return Refusal(400, f"the body is not JSON: {wanted} at character {first['loc'][-1]}")
+    if kind in ("refused", "unknown"):
+        param = ".".join(part for part in (field, str(context["field"]).strip("'")) if part)
+        return Refusal(400, f"{field}: {wanted}" if field else wanted, param=param, code=f"{kind}_parameter")
+    if kind == "missing":
+        return Refusal(400, f"{field or 'the body'} is missing; it is needed", param=field or None)
+    if isinstance(value, bytes) and not field:
+        return Refusal(400, "the body is not read as JSON; send it with the header Content-Type: application/json")
     return Refusal(400, f"{field or 'the body'} is {_shown(value)}: {wanted}", param=field or None)
 
 
@@ -158,7 +157,7 @@ def _plain(error: HTTPException) -> Refusal:
 
 def _is_union(part: object) -> bool:
     """Whether a part of an error's place names a type among several and no field."""
-    return isinstance(part, str) and ("[" in part or part in {"str", "int", "list", "constrained-str"})
+    return isinstance(part, str) and ("[" in part or part in {"str", "int", "float", "list", "constrained-str"})
 
 
 def _shown(value: object) -> str:

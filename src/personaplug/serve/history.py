@@ -14,7 +14,6 @@ from personaplug.errors import ConflictError, DataError
 from personaplug.jsonl_reader import LineReader, parse_time
 from personaplug.serve.access import Access, Let, PathBehavior, PathUser
 from personaplug.serve.faults import Refusal
-from personaplug.serve.settings import Settings
 from personaplug.serve.wire import EditBody
 from personaplug.stores.base import Store
 from personaplug.types import Behavior
@@ -44,15 +43,7 @@ _BODY = {
 }
 
 
-def history_router(settings: Settings) -> APIRouter:
-    """The routes; adding takes larger bodies than anything else."""
-    router = APIRouter(prefix="/v1/users/{user}/history", tags=["histories"])
-    router.get("")(page)
-    router.post("", response_model=None, openapi_extra=_BODY, max_body_size=settings.history_bytes)(add)
-    router.get("/{behavior}")(get)
-    router.put("/{behavior}")(edit)
-    router.delete("/{behavior}")(delete)
-    return router
+router = APIRouter(prefix="/v1/users/{user}/history", tags=["histories"])
 
 
 def shown_behavior(b: Behavior) -> dict[str, Any]:
@@ -68,6 +59,7 @@ def shown_behavior(b: Behavior) -> dict[str, Any]:
     }
 
 
+@router.get("")
 async def page(
     user: PathUser,
     access: Let,
@@ -95,12 +87,14 @@ async def page(
     }
 
 
+@router.get("/{behavior}")
 async def get(user: PathUser, behavior: PathBehavior, access: Let) -> dict[str, Any]:
     """One behaviour."""
     access.acting("read", {"user": user})
     return shown_behavior(await access.service.off(_one, access, user, behavior))
 
 
+@router.put("/{behavior}")
 async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: Let) -> dict[str, Any]:
     """Give a behaviour other content; no byte of the old one is left."""
     access.acting("write", {"user": user})
@@ -118,6 +112,7 @@ async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: L
     return shown_behavior(new)
 
 
+@router.delete("/{behavior}")
 async def delete(user: PathUser, behavior: PathBehavior, access: Let) -> dict[str, Any]:
     """Delete a behaviour; no byte of it is left."""
     access.acting("write", {"user": user})
@@ -128,6 +123,7 @@ async def delete(user: PathUser, behavior: PathBehavior, access: Let) -> dict[st
     return {"id": behavior, "object": "behavior.deleted", "deleted": True}
 
 
+@router.post("", response_model=None, openapi_extra=_BODY)
 async def add(
     user: PathUser,
     access: Let,

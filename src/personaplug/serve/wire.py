@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from personaplug.errors import did_you_mean
 from personaplug.types import Message, Role
 
 Text = Annotated[str, Field(max_length=2_000_000)]
@@ -43,6 +44,16 @@ class Body(BaseModel):
     """A request's body: every field is known, no type is guessed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_fields(cls, data: Any) -> Any:
+        """Refuse a field that is not known, with the one that may be meant."""
+        unknown = next((key for key in data if key not in cls.model_fields), None) if isinstance(data, dict) else None
+        if unknown is not None:
+            end = did_you_mean(unknown, cls.model_fields)
+            raise PydanticCustomError("unknown", "unknown field {field}; {end}", {"field": ascii(unknown), "end": end})
+        return data
 
 
 class _OpenAI(Body):

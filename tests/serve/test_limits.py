@@ -1,0 +1,174 @@
+"""Nobody gets more than their share, and nothing is computed for somebody who has gone."""
+
+from __future__ import annotations
+
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from personaplug.serve.keys import make_key
+from personaplug.serve.limits import Buckets
+from personaplug.serve.running import is_loopback
+from serving import OPEN, Live, Parrot, Slow, served, text_service
+
+CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@given(st.lists(st.floats(0, 3)), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([0.0, 2.0]))
+def test_a_bucket_gives_no_more_than_its_rate_and_a_burst(waits, rate, burst) -> None:
+    now = 0.0
+    buckets = Buckets(burst, clock=lambda: now)
+    given_ = 0
+    for wait in waits:
+        now += wait
+        left = buckets.take("k", rate)
+        given_ += left == 0
+        assert given_ <= max(rate * burst, 1) + rate * now + 1e-6
+        if left:
+            assert Buckets.take(buckets, "another", rate) == 0 or "another" in buckets._buckets
+            now += left + 1e-9
+            assert buckets.take("k", rate) == 0  # what it says is enough to wait
+            given_ += 1
+
+
+def test_no_rate_is_no_limit() -> None:
+    buckets = Buckets(1, clock=lambda: 0.0)
+    assert [buckets.take("k", 0) for _ in range(1000)] == [0.0] * 1000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "users.db"
+
+
+def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(path) -> None:
+    service = text_service(path, Parrot(), replace(OPEN, rate=0, user_rate=0.5, burst=2))
+    with served(service, path) as live:
+        _, slow = make_key(live.keys, rate=0.5)
+        _, quick = make_key(live.keys, rate=0)
+        with live.client(slow) as web:
+            assert web.get("/v1/models").status_code == 200
+            refused = web.get("/v1/models")
+            assert refused.status_code == 429
+            assert 1 <= int(refused.headers["Retry-After"]) <= 3
+            assert refused.json()["error"]["code"] == "rate_limited"
+        with live.client(quick) as web:
+            for user, wanted in (("ada", 200), ("ada", 429), ("bob", 200)):
+                assert web.post("/v1/chat/completions", json=CHAT | {"user": user}).status_code == wanted
+
+
+def test_what_is_too_large_is_refused_without_being_read_to_its_end(path) -> None:
+    small = replace(OPEN, body_bytes=5_000, history_bytes=9_000)
+    with served(text_service(path, Parrot(), small), path) as live, live.client() as web:
+        large = CHAT | {"messages": [{"role": "user", "content": "x" * 6_000}]}
+        refused = web.post("/v1/chat/completions", json=large)
+        assert refused.status_code == 413
+        assert "too large" in refused.json()["error"]["message"]
+        assert web.post("/v1/users/ada/history", json={"output": "x" * 6_000}).status_code == 200
+        assert web.post("/v1/users/ada/history", json={"output": "x" * 9_000}).status_code == 413
+
+        def endless():
+            while True:
+                yield b" " * 1_000
+
+        with suppress(httpx.TransportError):  # it may hang up on us, which does as well
+            response = web.post("/v1/chat/completions", content=endless(), headers={"Content-Type": "application/json"})
+            assert response.status_code == 413
+        assert web.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_a_full_queue_is_told_at_once_with_when_to_come_back(path) -> None:
+    service = text_service(path, Slow(), replace(OPEN, rows=1, waiting=1))
+    with served(service, path) as live, live.client() as web, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(web.post, "/v1/chat/completions", json=CHAT | {"max_tokens": 40}) for _ in range(4)]
+        found = [f.result() for f in asked]
+    assert sorted(r.status_code for r in found) == [200, 200, 503, 503]
+    assert all("Retry-After" in r.headers for r in found if r.status_code == 503)
+
+
+def test_an_answer_that_takes_too_long_is_ended(path) -> None:
+    slow = Slow()
+    with served(text_service(path, slow, replace(OPEN, request_seconds=0.3)), path) as live, live.client() as web:
+        refused = web.post("/v1/chat/completions", json=CHAT | {"max_tokens": 4000})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "timeout")
+        assert slow.ended.wait(2)
+        assert slow.said < 200
+        with web.stream("POST", "/v1/chat/completions", json=CHAT | {"max_tokens": 4000, "stream": True}) as stream:
+            lines = [line for line in stream.iter_lines() if line]
+        assert '"code": "timeout"' in lines[-1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_is_computed_for_a_client_who_has_gone(path, stream) -> None:
+    slow = Slow()
+    with served(text_service(path, slow, OPEN), path) as live, live.client() as web:
+        body = CHAT | {"max_tokens": 4000, "stream": stream}
+        with suppress(httpx.ReadTimeout), web.stream("POST", "/v1/chat/completions", json=body, timeout=0.2) as s:
+            next(s.iter_bytes())
+        assert slow.ended.wait(2)
+        assert slow.said < 300
+        assert service_is_idle(live)
+
+
+def service_is_idle(live: Live) -> bool:
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        if live.service.engines[0].load() == (0, 0):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_on_shutdown_what_is_under_way_is_finished(path) -> None:
+    answers: list[httpx.Response] = []
+
+    def ask(live: Live) -> None:
+        with live.client() as web:
+            answers.append(web.post("/v1/chat/completions", json=CHAT | {"max_tokens": 50}))
+
+    slow = Slow()
+    with served(text_service(path, slow, OPEN), path) as live:
+        thread = Thread(target=ask, args=(live,))
+        thread.start()
+        while not slow.said:
+            time.sleep(0.01)
+    thread.join()
+    assert answers[0].json()["choices"][0]["message"]["content"] == "word " * 50
+
+
+def test_a_connection_that_dawdles_is_closed_and_the_others_are_served(path, monkeypatch) -> None:
+    monkeypatch.setattr("personaplug.serve.running.HEADER_SECONDS", 0.3)
+    with served(text_service(path, Parrot(), replace(OPEN, body_seconds=0.3)), path) as live, live.client() as web:
+        place = urlsplit(live.url)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        late = head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        with (
+            socket.create_connection((place.hostname, place.port)) as headers,
+            socket.create_connection((place.hostname, place.port)) as body,
+        ):
+            headers.sendall(head)
+            body.sendall(late)
+            assert web.post("/v1/chat/completions", json=CHAT).status_code == 200
+            for slow, said in ((headers, b""), (body, b"HTTP/1.1 408")):
+                slow.settimeout(5)
+                assert slow.recv(12) == said
+        assert web.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "only_here"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False), ("::", False),
+     ("192.168.1.4", False), ("example.org", False), ("", False)],
+)  # fmt: skip
+def test_only_loopback_is_loopback(host, only_here) -> None:
+    assert is_loopback(host) is only_here
