@@ -25,6 +25,7 @@ from personaplug.serve.auth import SEPARATOR
 
 LOG = logging.getLogger("personaplug.serve")
 
+_LONGEST = 400  # characters of a message
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -75,6 +76,8 @@ class Refusal(HTTPException):
         """As OpenAI's clients read it."""
         kind = _TYPES.get(self.status_code, "invalid_request_error" if self.status_code < 500 else "server_error")
         message = " ".join(str(self.detail).split())
+        if len(message) > _LONGEST:  # whatever was sent need not come back as a whole
+            message = f"{message[: _LONGEST // 2]} … {message[-_LONGEST // 2 :]}"
         return {"error": {"message": message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
