@@ -34,21 +34,16 @@ def artifact(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(*words: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def running(log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`personaplug serve` on a free port, and its address."""
     command = [sys.executable, "-m", "personaplug", "serve", *map(str, words), "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, stderr=said)
     try:
-        url = ""
-        assert process.stderr is not None
-        for line in process.stderr:
-            found = re.search(rb"http://[0-9.]+:\d+", line)
-            if found:
-                url = found[0].decode()
-                break
-        assert url, "it ended before it served"
-        Thread(target=process.stderr.read, daemon=True).start()
-        yield process, url
+        while not (found := re.search(r"http://[0-9.]+:\d+", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        yield process, found[0]
     finally:
         process.kill()
         process.wait()
@@ -57,7 +52,7 @@ def running(*words: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 @pytest.mark.slow
 def test_every_acknowledged_behaviour_is_there_after_a_kill(artifact, tmp_path) -> None:
     store, acknowledged = tmp_path / "users.db", []
-    with running(artifact, "--store", store, "--rate", 0, "--user-rate", 0) as (process, url):
+    with running(tmp_path / "log", artifact, "--store", store, "--rate", 0, "--user-rate", 0) as (process, url):
 
         def write(name: str) -> None:
             with httpx.Client(base_url=url) as web:
@@ -79,7 +74,7 @@ def test_every_acknowledged_behaviour_is_there_after_a_kill(artifact, tmp_path) 
         for thread in threads:
             thread.join()
     assert len(acknowledged) >= 60
-    with running(artifact, "--store", store) as (_, url), httpx.Client(base_url=url) as web:
+    with running(tmp_path / "log", artifact, "--store", store) as (_, url), httpx.Client(base_url=url) as web:
         for user in ("ada", "bob", "cyd"):
             kept = {b["id"] for b in web.get(f"/v1/users/{user}/history", params={"limit": 1000}).json()["data"]}
             assert {id_ for name, id_ in acknowledged if name == user} <= kept
@@ -87,14 +82,18 @@ def test_every_acknowledged_behaviour_is_there_after_a_kill(artifact, tmp_path) 
 
 @pytest.mark.slow
 def test_it_ends_quietly_when_told_to(artifact, tmp_path) -> None:
-    with running(artifact, "bm25", "--store", tmp_path / "users.db") as (process, url):
+    log = tmp_path / "log"
+    with running(log, artifact, "bm25", "--store", tmp_path / "users.db") as (process, url):
         with httpx.Client(base_url=url) as web:
-            assert (
-                web.post("/v1/chat/completions", json=CHAT).json()["choices"][0]["message"]["content"] == "hello there"
-            )
+            answer = web.post("/v1/chat/completions", json=CHAT).json()
+            assert answer["choices"][0]["message"]["content"] == "hello there"
             assert {m["id"] for m in web.get("/v1/models").json()["data"]} == {"echo:recent", "echo:none", "echo:bm25"}
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in (0, -signal.SIGTERM)
+    said = log.read_text()
+    assert "Traceback" not in said
+    assert "hello there" not in said
+    assert '"route": "/v1/chat/completions"' in said
 
 
 def invoke(*words: object):
