@@ -84,6 +84,11 @@ class Personalizer:
         self.drop(user)
         return self.store.forget(user)
 
+    def keeps(self, user: str) -> bool:
+        """Whether a user is prepared in memory, maybe from an earlier history."""
+        with self._lock:
+            return user in self._kept
+
     def drop(self, user: str) -> None:
         """Keep nothing of a user in memory."""
         with self._lock:

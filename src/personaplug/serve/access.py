@@ -54,12 +54,13 @@ class Access:
         return None if user is None else self.caller.stored(user)
 
 
-def access_of(request: Request) -> Access:
+async def access_of(request: Request) -> Access:
     """What the door found out about a request."""
     state = request.state
     return Access(request.app.state.service, state.caller, state.arrived, request)
 
 
+# Not `def`: each would wait for a thread.
 Let = Annotated[Access, Depends(access_of)]
 
 
@@ -70,12 +71,12 @@ def _unquoted(text: str, what: str) -> str:
         raise Refusal(400, f"the {what} in the address is not UTF-8", param=what) from None
 
 
-def user_in_path(user: Annotated[str, Path(description="A user's name, percent-encoded.")]) -> str:
+async def user_in_path(user: Annotated[str, Path(description="A user's name, percent-encoded.")]) -> str:
     """The user that the address names."""
     return _unquoted(user, "user")
 
 
-def behavior_in_path(behavior: Annotated[str, Path(description="A behaviour's id, percent-encoded.")]) -> str:
+async def behavior_in_path(behavior: Annotated[str, Path(description="A behaviour's id, percent-encoded.")]) -> str:
     """The behaviour that the address names."""
     return _unquoted(behavior, "behavior")
 

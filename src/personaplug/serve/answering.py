@@ -78,9 +78,9 @@ class Run:
             PersonaplugError: it cannot be taken.
         """
         requests = [self.model.request(self.asked.stored, messages) for messages in self.asked.conversations]
-        self.personal = await self._service.off(lambda: [self.model.personalize(r) for r in requests])
-        self.stages["profile"] = sum(p.profile_seconds for p in self.personal)
-        self.stages["personalize"] = sum(p.personalize_seconds for p in self.personal)
+        self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
+        self.stages["profile"] = max(p.profile_seconds for p in self.personal)
+        self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
         self._entered = time.perf_counter()
         self.stages["overhead"] = self._entered - self._arrived
         try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -16,6 +17,7 @@ from personaplug.personalizer import Personalizer
 from personaplug.serve.engine import Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
+from personaplug.serve.together import Together
 from personaplug.stores.base import Store
 from personaplug.types import History, Message, Profile, Prompt, Request, Weight
 
@@ -30,7 +32,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Personal:
-    """A request as its backbone reads it; seconds that it took to find the user, and to make their persona."""
+    """A request with its user's profile, as its backbone reads it.
+
+    Attributes:
+        prompt: what the backbone is given.
+        profile: of the user; empty for nobody.
+        known: whether anything is stored of the user.
+        profile_seconds: that it took to find the user, prepared.
+        personalize_seconds: that it took to make the prompt.
+    """
 
     prompt: Prompt
     profile: Profile
@@ -64,17 +74,13 @@ class Served:
             messages = (Message("system", instruction), *messages)
         return Request(user, tuple(messages))
 
-    def personalize(self, request: Request) -> Personal:
-        """What the backbone is given; a user of whom nothing is stored is as good as nobody."""
-        start = time.perf_counter()
+    def find(self, user: str | None) -> tuple[Profile, bool]:
+        """A user's profile; of whom nothing is stored is as good as nobody, and this says so."""
         method = self.personalizer.method
-        profile, known = Profile(History("")), False
-        if request.user is not None and method.personal:
+        if user is not None and method.personal:
             with contextlib.suppress(UnknownUserError):
-                profile, known = self.personalizer.profile(request.user, stale=method.costly), True
-        found = time.perf_counter()
-        prompt = method.personalize(request, profile)
-        return Personal(prompt, profile, known, found - start, time.perf_counter() - found)
+                return self.personalizer.profile(user, stale=method.costly), True
+        return Profile(History("")), False
 
     def explain(self, request: Request, profile: Profile, most: int) -> list[Weight]:
         """The behaviours that carried the persona, heaviest first."""
@@ -105,12 +111,25 @@ class Service:
         self.engines = list({id(m.engine): m.engine for m in models.values()}.values())
         self.closing = False
         self._pool = ThreadPoolExecutor(settings.threads, "personaplug-work")
+        self._prompts = {id_: Together(partial(self._write, model)) for id_, model in self.models.items()}
         # Of its own, so that preparing users behind their requests never keeps a request waiting.
         self._behind = ThreadPoolExecutor(1, "personaplug-behind")
 
     async def off(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what would block in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+
+    async def personal(self, model: Served, request: Request) -> Personal:
+        """What the backbone is given; requests that come together share the encoder's batch."""
+        start = time.perf_counter()
+        profile, known = await self.off(model.find, request.user)
+        found = time.perf_counter()
+        prompt = await self._prompts[model.id]((request, profile))
+        return Personal(prompt, profile, known, found - start, time.perf_counter() - found)
+
+    async def _write(self, model: Served, batch: Sequence[tuple[Request, Profile]]) -> Sequence[Prompt]:
+        requests, profiles = zip(*batch, strict=True)
+        return await self.off(model.personalizer.method.personalize_many, requests, profiles)
 
     def model(self, name: str) -> Served:
         """A model by its id.
@@ -124,16 +143,17 @@ class Service:
         return self.models[name]
 
     def changed(self, user: str, *, lost: bool = False) -> None:
-        """After a change of a user's history: methods that take long are prepared behind the requests.
+        """After a change of a user's history: those who have asked lately are prepared again behind the requests.
 
         Args:
             user: whose, as stored.
             lost: something went, which no persona may show any longer.
         """
         for model in self.models.values():
+            wanted = model.personalizer.method.costly or model.personalizer.keeps(user)
             if lost:
                 model.personalizer.drop(user)
-            if model.personalizer.method.costly and not self.closing:
+            if wanted and not self.closing:
                 self._behind.submit(_refresh, model.personalizer, user)
 
     def close(self) -> None:

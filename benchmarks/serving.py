@@ -1,0 +1,266 @@
+"""How a server holds out: many clients for minutes, what goes wrong, how memory grows, what it adds to the model.
+
+    python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--results benchmarks]
+
+Starts `personaplug serve` with smollm2-135m and the default plug (untrained: the arithmetic is the same), with real
+messages of chitchat as histories. Each client asks as one user after another: eight of ten requests are chats of 16 to
+48 tokens (half of them streamed), one adds to a history, one reads. At the end the process is killed (-9) and started
+again.
+
+    errors     requests that failed with anything but 429 and 503
+    memory     resident memory in the last minute over that in the second one (parts of the time where it is short)
+    overhead   99th percentile of all of a chat's time before it enters the model's queue, in seconds
+    lost       acknowledged behaviours that are not there after the kill
+    start      seconds from the command to the first answer, models cached
+    tokens     tokens a second of all clients
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from personaplug import data
+from personaplug.assembly import RunConfig, assemble, build_store, load
+from personaplug.bench.claims import Claim, record
+from personaplug.bench.results import write_json
+from personaplug.personalizer import Personalizer
+from personaplug.tasks.base import TaskInfo
+from personaplug.types import Behavior
+
+HERE = Path(__file__).parent
+MODEL = "smollm2-135m:plug"
+BUSY = {429, 503}
+
+
+@dataclass
+class Seen:
+    """What the clients saw."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    overheads: list[float] = field(default_factory=list)
+    totals: list[float] = field(default_factory=list)
+    tokens: int = 0
+    acknowledged: list[tuple[str, str]] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)  # seconds, bytes
+
+    @property
+    def errors(self) -> int:
+        """Requests that failed with anything but being told to come later."""
+        return sum(n for status, n in self.statuses.items() if not (status.isdigit() and int(status) < 400)
+                   and status not in {str(s) for s in BUSY})  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of serving.json and claims.json")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        row = measure(Path(folder), args.minutes, args.clients, args.users)
+    print(json.dumps(row, indent=2))
+    words = f"{args.clients} clients for {args.minutes:g} minutes, smollm2-135m with the default plug"
+    record(
+        args.results / "claims.json",
+        Claim.now("serving-errors", f"failed requests but 429 and 503, {words}", [row["errors"]], "<= 0"),
+        Claim.now("serving-memory", f"resident memory, last minute over second, {words}", [row["memory"]], "<= 1.03"),
+        Claim.now(
+            "serving-overhead", f"p99 of a chat's seconds before the model, {words}", [row["overhead"]], "<= 0.02"
+        ),
+        Claim.now("serving-lost", "acknowledged behaviours lost by kill -9", [row["lost"]], "<= 0"),
+        Claim.now("serving-start", "seconds from the command to the first answer", [row["start"]], "<= 15"),
+    )
+    write_json(args.results / "serving.json", row)
+
+
+def measure(folder: Path, minutes: float, clients: int, users: int) -> dict[str, Any]:
+    """All of it, in a folder of its own."""
+    messages = prepare(folder, users)
+    started = time.perf_counter()
+    with serving(folder) as (process, url):
+        first_answer(url)
+        start = time.perf_counter() - started
+        seen = asyncio.run(run(url, process.pid, messages, 60 * minutes, clients, users))
+        process.kill()
+        process.wait()
+    with serving(folder) as (_, url):
+        lost = missing(url, seen.acknowledged)
+    overheads = np.array(seen.overheads)
+    part = min(60.0, 60 * minutes / 5)
+    end = seen.memory[-1][0]
+    second = statistics.mean(b for at, b in seen.memory if part <= at < 2 * part)
+    last = statistics.mean(b for at, b in seen.memory if at >= end - part)
+    return {
+        "minutes": minutes, "clients": clients, "users": users, "cpus": os.cpu_count(), "machine": platform.machine(),
+        "statuses": dict(seen.statuses), "errors": seen.errors, "requests_a_second": round(
+            sum(seen.statuses.values()) / (60 * minutes), 2),
+        "memory": round(last / second, 4), "memory_mb": [round(second / 2**20), round(last / 2**20)],
+        "overhead": round(float(np.quantile(overheads, 0.99)), 5),
+        "overhead_quantiles": {str(q): round(float(np.quantile(overheads, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)},
+        "chat_seconds": {str(q): round(float(np.quantile(seen.totals, q)), 3) for q in (0.5, 0.99)},
+        "tokens": round(seen.tokens / (60 * minutes), 1),
+        "acknowledged": len(seen.acknowledged), "lost": lost, "start": round(start, 2),
+    }  # fmt: skip
+
+
+def prepare(folder: Path, users: int) -> list[str]:
+    """An artifact and a store of users; returns messages that nobody has sent yet."""
+    with (data.path("chitchat") / "behaviors.jsonl").open(encoding="utf-8") as lines:
+        messages = list(dict.fromkeys(json.loads(line)["output"] for line in islice(lines, 60_000)))
+    run = RunConfig(
+        backbone={"name": "causal", "model": "smollm2-135m"}, encoder={"name": "sentence", "model": "minilm"}
+    )
+    assemble(run, TaskInfo("chat", "text", history_text="{output}"), None).save(folder / "plug", {}, {})
+    store = build_store({"name": "sql", "url": str(folder / "users.db")})
+    store.add(
+        Behavior(f"user{u}", str(i), messages[50 * u + i], messages[50 * u + i + 1], at=float(i))
+        for u in range(users)
+        for i in range(50)
+    )
+    Personalizer(load(folder / "plug", store).method, store).refresh()  # users have been here before
+    store.close()
+    return messages[50 * users :]
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The command on a free port, and its address."""
+    command = [sys.executable, "-m", "personaplug", "serve", str(folder / "plug"), "--store", str(folder / "users.db")]
+    log = folder / "log"
+    with log.open("wb") as said:
+        process = subprocess.Popen([*command, "--port", "0", "--rate", "0", "--user-rate", "0"], stderr=said)
+    try:
+        while not (found := re.search(r"http://[0-9.]+:\d+", log.read_text())):
+            if process.poll() is not None:
+                raise SystemExit(log.read_text())
+            time.sleep(0.02)
+        yield process, found[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def first_answer(url: str) -> None:
+    ask = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}], "user": "user0", "max_tokens": 1}
+    httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=60).raise_for_status()
+
+
+async def run(url: str, pid: int, messages: list[str], seconds: float, clients: int, users: int) -> Seen:
+    """Have the clients ask until the time is up."""
+    seen, until = Seen(), time.monotonic() + seconds
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as web:
+        await ask(web, seen, random.Random(0), messages, users)  # the first one warms up
+        seen = Seen()
+        async with watching(pid, seen), asyncio.TaskGroup() as group:
+            for n in range(clients):
+                group.create_task(client(web, seen, random.Random(n), messages, users, until))
+    return seen
+
+
+async def client(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int,
+                 until: float) -> None:  # fmt: skip
+    while time.monotonic() < until:
+        kind = rng.random()
+        try:
+            if kind < 0.8:
+                await ask(web, seen, rng, messages, users)
+            elif kind < 0.9:
+                await write(web, seen, rng, messages, users)
+            else:
+                response = await web.get(f"/v1/users/user{rng.randrange(users)}/history", params={"limit": 20})
+                seen.statuses[str(response.status_code)] += 1
+        except httpx.HTTPError as error:
+            seen.statuses[type(error).__name__] += 1
+
+
+async def ask(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int) -> None:
+    body = {"model": MODEL, "messages": [{"role": "user", "content": rng.choice(messages)}],
+            "user": f"user{rng.randrange(users)}", "max_tokens": rng.randint(16, 48),
+            "stream": rng.random() < 0.5, "stream_options": {"include_usage": True}}  # fmt: skip
+    block: dict[str, Any] = {}
+    async with web.stream("POST", "/v1/chat/completions", json=body) as response:
+        if response.status_code != 200:
+            await response.aread()
+        elif body["stream"]:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    chunk = json.loads(line[6:])
+                    block = chunk.get("personaplug") or block
+                    seen.tokens += (chunk.get("usage") or {}).get("completion_tokens", 0)
+                    if "error" in chunk:
+                        seen.statuses["error in a stream"] += 1
+        else:
+            answer = json.loads(await response.aread())
+            block = answer["personaplug"]
+            seen.tokens += answer["usage"]["completion_tokens"]
+    seen.statuses[str(response.status_code)] += 1
+    if block:
+        seen.overheads.append(block["timings"]["overhead"])
+        seen.totals.append(block["timings"]["total"])
+    elif response.status_code in BUSY:
+        await asyncio.sleep(float(response.headers["Retry-After"]))
+
+
+async def write(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int) -> None:
+    user, id_ = f"user{rng.randrange(users)}", f"new-{rng.getrandbits(64):x}"
+    body = {"id": id_, "output": rng.choice(messages), "at": time.time()}
+    response = await web.post(f"/v1/users/{user}/history", json=body)
+    seen.statuses[str(response.status_code)] += 1
+    if response.status_code == 200:
+        seen.acknowledged.append((user, id_))
+
+
+@asynccontextmanager
+async def watching(pid: int, seen: Seen) -> AsyncIterator[None]:
+    """Notes the process's resident memory twice a second."""
+    start = time.monotonic()
+
+    async def watch() -> None:
+        while True:
+            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert found
+            seen.memory.append((time.monotonic() - start, 1024 * int(found[1])))
+            await asyncio.sleep(0.5)
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def missing(url: str, acknowledged: list[tuple[str, str]]) -> int:
+    """How many of the acknowledged behaviours are not there."""
+    kept: dict[str, set[str]] = {}
+    with httpx.Client(base_url=url, timeout=60) as web:
+        for user in {user for user, _ in acknowledged}:
+            page = web.get(f"/v1/users/{user}/history", params={"limit": 1000}).json()
+            kept[user] = {b["id"] for b in page["data"]}
+    return sum(id_ not in kept[user] for user, id_ in acknowledged)
+
+
+if __name__ == "__main__":
+    main()
