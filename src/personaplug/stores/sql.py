@@ -52,7 +52,7 @@ class SqlConfig:
 
 
 class SqlStore(Store):
-    """Users, behaviours, vectors and states in six tables; threads and processes may share them.
+    """Users, behaviours, vectors and states in one schema; threads and processes may share them.
 
     `remove` and `forget` rewrite the whole file (about a second for each 100 MB), since a deleted row leaves copies in
     the gaps of SQLite's pages, `secure_delete` or not. PostgreSQL's own log and backups keep bytes until they expire.
