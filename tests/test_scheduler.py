@@ -168,3 +168,48 @@ def test_a_full_queue_and_a_closed_scheduler_refuse_and_what_was_taken_is_finish
     assert [a.completion() for a in answers] == [alone] * len(answers)
     with pytest.raises(BusyError, match="closed"):
         scheduler.submit(prompt, sampling)
+
+
+def test_a_sink_is_handed_the_pieces_then_the_end(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompt, found = Prompt((Message("user", "a b"),)), []
+    with Scheduler(backbone) as scheduler:
+        answer = scheduler.submit(prompt, Sampling(max_tokens=5), sink=found.append)
+    *pieces, end = found
+    assert "".join(piece.text for piece in pieces) == end.text
+    assert end == backbone.generate([prompt], Sampling(max_tokens=5))[0]
+    assert answer.began is not None
+
+
+@pytest.mark.parametrize("stop", [(), ("green",)])
+def test_log_probabilities_are_the_models_and_of_the_text_that_is_shown(tiny_causal: Path, stop) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompt, found = Prompt((Message("user", "what is your favourite"),)), []
+    with Scheduler(backbone) as scheduler:
+        scheduler.submit(prompt, Sampling(max_tokens=8, stop=stop), sink=found.append, top=3)
+    *pieces, end = found
+    noted = [n for piece in pieces for n in piece.logprobs]
+    assert "".join(n.token for n in noted).replace(" ", "") in end.text.replace(" ", "")
+    assert all(n.top[0] == (n.token, n.logprob) and len(n.top) == 3 for n in noted)  # greedy
+    total = sum(n.logprob for n in noted)
+    if end.text:
+        assert total == pytest.approx(backbone.score([prompt], [end.text.strip()])[0].logprob, abs=1e-3)
+
+
+def test_an_answer_ends_where_the_context_does(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    backbone._ends = set()
+    prompt = Prompt((Message("user", "a b c"),))
+    with Scheduler(backbone) as scheduler:
+        tokens = scheduler.submit(prompt, Sampling(max_tokens=10_000)).completion().tokens
+    assert len(tokens) + backbone.left_length(prompt) == backbone.context
+
+
+def test_while_a_scheduler_runs_a_model_its_own_answers_come_from_there(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompts = prompts_of(backbone)
+    alone = backbone.generate(prompts, Sampling(max_tokens=5))
+    with Scheduler(backbone) as scheduler:
+        assert backbone.generate(prompts, Sampling(max_tokens=5)) == alone
+        assert scheduler.drawn >= scheduler.steps > 0
+    assert backbone.generate(prompts, Sampling(max_tokens=5)) == alone

@@ -54,6 +54,7 @@ class InProcessBackbone(TrainableBackbone):
         self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self.remembers = _REMEMBERED
         self._remembered: dict[tuple[Message, ...], list[int]] = {}
         if checkpointing:
             _checkpoint_layers(model)
@@ -80,7 +81,7 @@ class InProcessBackbone(TrainableBackbone):
                 raise DataError(
                     f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
                 )
-            if len(self._remembered) >= _REMEMBERED:
+            if len(self._remembered) >= self.remembers:
                 with suppress(RuntimeError, StopIteration):  # another thread is at it
                     self._remembered.pop(next(iter(self._remembered)), None)
             self._remembered[messages] = ids

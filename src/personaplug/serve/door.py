@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 import uuid
@@ -169,7 +168,7 @@ class Door:
             "key": state.caller.key or None,
             **{name: round(spent, 4) for name, spent in state.stages.items()},
         }
-        LOG.info(json.dumps({k: v for k, v in entry.items() if v is not None}))
+        LOG.info("request", extra={"entry": {k: v for k, v in entry.items() if v is not None}})
 
 
 def _guarded(path: str) -> bool:

@@ -129,5 +129,6 @@ def engine_of(backbone: Backbone, settings: Settings) -> Engine:
     from personaplug.inprocess import InProcessBackbone
 
     if isinstance(backbone, InProcessBackbone):
+        backbone.remembers = settings.prompts
         return Scheduler(backbone, settings.rows, settings.waiting)
     return Threads(backbone, settings.rows, settings.waiting)

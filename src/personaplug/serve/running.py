@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import uvicorn
@@ -92,21 +94,16 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 class _Lines(logging.Formatter):
-    """A record as one line of JSON; those that are JSON already get their time and level."""
+    """A record as one line of JSON, with what its `entry` holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        import json
-        from datetime import UTC, datetime
-
-        message = record.getMessage()
         entry: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **record.__dict__.get("entry", {}),
         }
-        if message.startswith('{"request"'):
-            return json.dumps(entry)[:-1] + ", " + message[1:]
-        entry["message"] = message
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)
         return json.dumps(entry)

@@ -202,7 +202,8 @@ class Loading:
         info = load_info(folder)
         key = _identity(info.backbone)
         if key not in self._backbones:
-            backbone = build_backbone({"name": info.backbone.name, **info.backbone.config})
+            bounded = {"prompt_cache": self.settings.prompt_cache} if "prompt_cache" in info.backbone.config else {}
+            backbone = build_backbone({"name": info.backbone.name, **info.backbone.config, **bounded})
             self._backbones[key] = _model_name(info.backbone), backbone, engine_of(backbone, self.settings)
         name, backbone, engine = self._backbones[key]
         encoder = self._encoders.get(_identity(info.encoder), "")

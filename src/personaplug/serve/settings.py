@@ -24,6 +24,8 @@ class Settings:
         rows: answers decoded together.
         waiting: answers that may wait beside these.
         threads: for what would block: the store, preparing users, personas.
+        prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
+        prompts: tokenized conversations that it keeps.
     """
 
     open_locally: bool = False
@@ -40,3 +42,5 @@ class Settings:
     rows: int = 16
     waiting: int = 256
     threads: int = 8
+    prompt_cache: int = 256 << 20
+    prompts: int = 1000

@@ -1,0 +1,93 @@
+"""Methods that take long to prepare a user do it behind the requests; what was deleted never shows again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from personaplug.errors import ConfigError
+from personaplug.methods.none import NoMethod
+from personaplug.personalizer import Personalizer
+from personaplug.serve.service import Loading
+from personaplug.types import Behavior, Message, Prompt
+from serving import OPEN, Parrot, served, text_service
+
+
+class Pensive(NoMethod):
+    """Takes its time over a history, then says how long that is."""
+
+    personal = True
+    costly = True
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.may_go_on = Event()
+        self.may_go_on.set()
+
+    def prepare(self, history):
+        self.may_go_on.wait(5)
+        return {"said": np.array([b.output for b in history])}
+
+    def personalize(self, request, profile):
+        said = () if profile.state is None else profile.state["said"].tolist()
+        return Prompt((*request.messages, Message("user", "known: " + ",".join(said))))
+
+
+def test_a_write_is_prepared_behind_the_requests_and_a_deletion_shows_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "users.db"
+    service = text_service(path, Parrot(), OPEN, ("none",))
+    main = service.models["echo:none"].personalizer
+    method = Pensive(main.method.config, backbone=main.backbone, task=main.task)
+    service.models["echo:none"].personalizer = Personalizer(method, service.store, main.task)
+    ask = {"model": "echo:none", "messages": [{"role": "user", "content": "hi"}], "user": "ada"}
+    with served(service, path) as live, live.client() as web:
+
+        def answer() -> str:
+            said = web.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+            return said.split("known: ")[1].split(" ")[0]
+
+        for id_ in ("one", "two"):
+            web.post("/v1/users/ada/history", json={"id": id_, "output": id_})
+        assert answer() == "one,two"
+        method.may_go_on.clear()
+        web.post("/v1/users/ada/history", json={"id": "three", "output": "three"})
+        assert answer() == "one,two"  # nobody waits
+        method.may_go_on.set()
+        until = time.monotonic() + 5
+        while answer() != "one,two,three" and time.monotonic() < until:
+            time.sleep(0.01)
+        assert answer() == "one,two,three"
+        web.delete("/v1/users/ada/history/two")
+        assert answer() == "one,three"
+
+
+def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: Path) -> None:
+    from personaplug import registry
+    from personaplug.assembly import RunConfig, assemble
+    from personaplug.tasks.base import TaskInfo
+
+    run = RunConfig(
+        backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
+        encoder={"name": "hashing", "width": 16},
+    )
+    assembled = assemble(run, TaskInfo("chat", "text"), None)
+    for name in ("one", "two"):
+        assembled.save(tmp_path / name, {}, {})
+    store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})
+    store.add([Behavior("ada", "1", "a", "b")])
+    loading = Loading(store, OPEN)
+    loading.add(str(tmp_path / "one"))
+    loading.add(str(tmp_path / "two"))
+    loading.add(str(tmp_path / "two"), "named")
+    with pytest.raises(ConfigError, match="LABEL=ARTIFACT"):
+        loading.add(str(tmp_path / "two"), "named")
+    service = loading.service()
+    assert set(service.models) == {f"tiny-causal:{m}" for m in ("plug", "none", "two", "named")}
+    assert len({id(m.engine) for m in service.models.values()}) == 1
+    assert len({id(m.personalizer.backbone) for m in service.models.values()}) == 1
+    assert len({id(m.personalizer.method.vectors) for m in service.models.values()}) == 1
+    service.close()
