@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Condition, Thread, current_thread
+from threading import Condition, Thread, current_thread, get_native_id
 
 from personaplug.errors import BusyError
 from personaplug.inprocess import InProcessBackbone
@@ -107,6 +109,8 @@ class Scheduler:
         rows: answers decoded together at most.
         waiting: answers that may wait beside these.
         piece: prompt tokens read between two steps: longer prompts do not hold up the answers that are running.
+        niceness: how far its thread stands back where processors are short (on Linux; 0 to 19): new requests wait for a
+            server's other threads, which need little.
 
     Example:
         >>> with Scheduler(backbone) as scheduler:  # doctest: +SKIP
@@ -116,11 +120,14 @@ class Scheduler:
 
     gives_logprobs = True
 
-    def __init__(self, backbone: InProcessBackbone, rows: int = 16, waiting: int = 256, piece: int = 512) -> None:
+    def __init__(
+        self, backbone: InProcessBackbone, rows: int = 16, waiting: int = 256, piece: int = 512, niceness: int = 0
+    ) -> None:
         self.backbone = backbone
         self.rows = rows
         self.waiting = waiting
         self.piece = piece
+        self.niceness = niceness
         self._queue: deque[Answer] = deque()
         self._running: list[Answer] = []
         self._batch = backbone.running()
@@ -133,9 +140,7 @@ class Scheduler:
         self._thread.start()
         backbone.run_by = self._generate
 
-    def submit(
-        self, prompt: Prompt, sampling: Sampling, sink: Sink | None = None, top: int | None = None
-    ) -> Answer:
+    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink | None = None, top: int | None = None) -> Answer:
         """Ask for an answer; returns at once.
 
         Args:
@@ -187,6 +192,9 @@ class Scheduler:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        if self.niceness and sys.platform == "linux":  # elsewhere priorities are not a thread's own
+            thread = get_native_id()
+            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + self.niceness))
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._running or self._closed)

@@ -124,11 +124,14 @@ class Threads:
                 self._taken -= 1
 
 
+_NICENESS = 5  # what new requests wait for goes first
+
+
 def engine_of(backbone: Backbone, settings: Settings) -> Engine:
     """What runs a backbone."""
     from personaplug.inprocess import InProcessBackbone
 
     if isinstance(backbone, InProcessBackbone):
         backbone.remembers = settings.prompts
-        return Scheduler(backbone, settings.rows, settings.waiting)
+        return Scheduler(backbone, settings.rows, settings.waiting, niceness=_NICENESS)
     return Threads(backbone, settings.rows, settings.waiting)

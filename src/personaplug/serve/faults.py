@@ -68,6 +68,8 @@ class Refusal(HTTPException):
         headers = {} if retry_after is None else {"Retry-After": str(max(1, round(retry_after + 0.5)))}
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
+        if status in (408, 413):  # the rest of the body is not read
+            headers["Connection"] = "close"
         super().__init__(status, message, headers)
         self.param = param
         self.code = code
