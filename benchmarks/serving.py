@@ -1,6 +1,6 @@
 """How a server holds out: many clients for minutes, what goes wrong, how memory grows, what it adds to the model.
 
-    python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--results benchmarks]
+    python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--openvino] [--results benchmarks]
 
 Starts `personaplug serve` with smollm2-135m and the default plug (untrained: the arithmetic is the same), with real
 messages of chitchat as histories. Each client asks as one user after another: eight of ten requests are chats of 16 to
@@ -76,10 +76,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--openvino", action="store_true", help="run the encoder in OpenVINO")
     parser.add_argument("--results", type=Path, default=HERE, help="folder of serving.json and claims.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        row = measure(Path(folder), args.minutes, args.clients, args.users)
+        row = measure(Path(folder), args)
     print(json.dumps(row, indent=2))
     words = f"{args.clients} clients for {args.minutes:g} minutes, smollm2-135m with the default plug"
     record(
@@ -95,34 +96,46 @@ def main() -> None:
     write_json(args.results / "serving.json", row)
 
 
-def measure(folder: Path, minutes: float, clients: int, users: int) -> dict[str, Any]:
+def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All of it, in a folder of its own."""
+    minutes, clients, users = args.minutes, args.clients, args.users
+    options = ["--openvino"] if args.openvino else []
     messages = prepare(folder, users)
     started = time.perf_counter()
-    with serving(folder) as (process, url):
+    with serving(folder, options) as (process, url):
         first_answer(url)
         start = time.perf_counter() - started
         seen = asyncio.run(run(url, process.pid, messages, 60 * minutes, clients, users))
         process.kill()
         process.wait()
-    with serving(folder) as (_, url):
+    with serving(folder, options) as (_, url):
         lost = missing(url, seen.acknowledged)
     part = min(60.0, 60 * minutes / 5)
     _, overheads, totals = np.array([chat for chat in seen.chats if chat[0] >= part]).T
     end = seen.memory[-1][0]
     second = statistics.mean(b for at, b in seen.memory if part <= at < 2 * part)
     last = statistics.mean(b for at, b in seen.memory if at >= end - part)
+    quantiles = {str(q): round(float(np.quantile(overheads, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)}
     return {
-        "minutes": minutes, "clients": clients, "users": users, "cpus": os.cpu_count(), "machine": platform.machine(),
-        "statuses": dict(seen.statuses), "errors": seen.errors, "requests_a_second": round(
-            sum(seen.statuses.values()) / (60 * minutes), 2),
-        "memory": round(last / second, 4), "memory_mb": [round(second / 2**20), round(last / 2**20)],
-        "overhead": round(float(np.quantile(overheads, 0.99)), 5),
-        "overhead_quantiles": {str(q): round(float(np.quantile(overheads, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)},
+        "minutes": minutes,
+        "clients": clients,
+        "users": users,
+        "openvino": args.openvino,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "statuses": dict(seen.statuses),
+        "errors": seen.errors,
+        "requests_a_second": round(sum(seen.statuses.values()) / (60 * minutes), 2),
+        "memory": round(last / second, 4),
+        "memory_mb": [round(second / 2**20), round(last / 2**20)],
+        "overhead": quantiles["0.99"],
+        "overhead_quantiles": quantiles,
         "chat_seconds": {str(q): round(float(np.quantile(totals, q)), 3) for q in (0.5, 0.99)},
         "tokens": round(seen.tokens / (60 * minutes), 1),
-        "acknowledged": len(seen.acknowledged), "lost": lost, "start": round(start, 2),
-    }  # fmt: skip
+        "acknowledged": len(seen.acknowledged),
+        "lost": lost,
+        "start": round(start, 2),
+    }
 
 
 def prepare(folder: Path, users: int) -> list[str]:
@@ -145,12 +158,12 @@ def prepare(folder: Path, users: int) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def serving(folder: Path, options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The command on a free port, and its address."""
     command = [sys.executable, "-m", "personaplug", "serve", str(folder / "plug"), "--store", str(folder / "users.db")]
     log = folder / "log"
     with log.open("wb") as said:
-        process = subprocess.Popen([*command, "--port", "0", "--rate", "0", "--user-rate", "0"], stderr=said)
+        process = subprocess.Popen([*command, "--port", "0", "--rate", "0", "--user-rate", "0", *options], stderr=said)
     try:
         while not (found := re.search(r"http://[0-9.]+:\d+", log.read_text())):
             if process.poll() is not None:

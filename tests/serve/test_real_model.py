@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -28,7 +29,7 @@ def test_a_plug_of_the_small_model_is_served(tmp_path: Path) -> None:
     assemble(run, info, None).save(tmp_path / "plug", {}, {})
     store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})
     store.add([Behavior("ada", str(i), "How are you?", text) for i, text in enumerate(("grand!!", "so tired"))])
-    loading = Loading(store, OPEN)
+    loading = Loading(store, replace(OPEN, openvino=True))
     loading.add(str(tmp_path / "plug"))
     loading.beside(loading.models["smollm2-135m:plug"], "bm25")
     with served(loading.service(), tmp_path / "users.db") as live:

@@ -24,6 +24,7 @@ from personaplug.types import History, Message, Profile, Prompt, Request, Weight
 if TYPE_CHECKING:
     from personaplug.artifacts import Part
     from personaplug.backbones.base import Backbone
+    from personaplug.encoders.base import Encoder
     from personaplug.vectors import VectorCache
 
 P = ParamSpec("P")
@@ -207,7 +208,8 @@ class Loading:
             self._backbones[key] = _model_name(info.backbone), backbone, engine_of(backbone, self.settings)
         name, backbone, engine = self._backbones[key]
         encoder = self._encoders.get(_identity(info.encoder), "")
-        loaded = load(folder, self.store, backbone, vectors=self.vectors.get(encoder))
+        quicker = self._quicker(info.encoder) if info.encoder and not encoder else None
+        loaded = load(folder, self.store, backbone, quicker, self.vectors.get(encoder))
         if info.encoder and loaded.vectors and not encoder:
             model = f"{_model_name(info.encoder)}:" if info.encoder.config.get("model") else ""
             named = f"{model}{info.encoder.name}"
@@ -220,6 +222,15 @@ class Loading:
         if f"{name}:none" not in self.models:
             self.beside(served, "none")
         return served
+
+    def _quicker(self, part: Part) -> Encoder | None:
+        """The same encoder on a quicker runtime, where that is wanted and there is one."""
+        if not self.settings.openvino or part.name != "sentence":
+            return None
+        from personaplug import registry
+
+        encoder: Encoder = registry.build("encoder", part.name, {**part.config, "backend": "openvino"})
+        return encoder
 
     def beside(self, other: Served, method: str) -> Served:
         """Serve a method that needs no training, on the backbone and with the vectors and words of another.

@@ -26,6 +26,7 @@ class Settings:
         threads: for what would block: the store, preparing users, personas.
         prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
         prompts: tokenized conversations that it keeps.
+        openvino: run sentence encoders in OpenVINO: the same vectors, up to twice as fast on a CPU.
     """
 
     open_locally: bool = False
@@ -44,3 +45,4 @@ class Settings:
     threads: int = 8
     prompt_cache: int = 256 << 20
     prompts: int = 1000
+    openvino: bool = False
