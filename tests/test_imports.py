@@ -22,7 +22,7 @@ LAYERS = (
         "config", "registry", "metrics", "plug", "pooling", "objectives", "batching", "decoding", "devices",
         "prompt_cache", "jsonl_reader",
     },
-    {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data"},
+    {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data", "rewards"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},
     {"methods"},
     {"assembly"},

@@ -59,3 +59,19 @@ def save_t5(folder: Path, words: Sequence[str] = WORDS) -> Path:
     T5ForConditionalGeneration(config).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder
+
+
+def save_judge(folder: Path, words: Sequence[str] = WORDS, chat: bool = True) -> Path:
+    """A random reward model of 32 dimensions and 2 layers: a decoder with one output."""
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    tok = tokenizer(words, chat)
+    config = LlamaConfig(
+        vocab_size=len(tok), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        initializer_range=0.3, num_labels=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder

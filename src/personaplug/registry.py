@@ -19,6 +19,7 @@ SHELVES = {
     "encoder": ("encoders", "Encoder"),
     "backbone": ("backbones", "Backbone"),
     "store": ("stores", "Store"),
+    "reward": ("rewards", "Reward"),
 }
 
 # Library -> the extra that installs it.
@@ -40,6 +41,9 @@ _EXTRAS = {
     "prometheus_client": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
+    "vaderSentiment": "rewards",
+    "harper": "rewards",
+    "pyarrow": "parquet",
 }
 
 
