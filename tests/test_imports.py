@@ -20,9 +20,9 @@ LAYERS = (
     {"types", "errors", "spread"},
     {
         "config", "registry", "metrics", "plug", "pooling", "objectives", "batching", "decoding", "devices",
-        "prompt_cache", "jsonl_reader",
+        "prompt_cache", "jsonl_reader", "preferences",
     },
-    {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data", "rewards"},
+    {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data", "rewards", "simulate"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},
     {"methods"},
     {"assembly"},
