@@ -203,13 +203,17 @@ def gather(paths: Sequence[Path]) -> list[tuple[Result, ...]]:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
-        inside = sorted(p for p in path.rglob("*.json") if p.name not in _NO_RESULT) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*.json") if _is_result(p)) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: no results (*.json) in this folder; measure with: personaplug bench")
         for file in inside:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield file
+
+
+def _is_result(path: Path) -> bool:
+    return path.name not in _NO_RESULT and not path.name.endswith(files.SET_RESULT)
 
 
 def _check_alike(seeds: Sequence[tuple[Path, Result]]) -> None:

@@ -22,6 +22,7 @@ from personaplug.errors import DataError
 from personaplug.tasks.base import TaskInfo
 
 _LIBRARIES = ("personaplug", "torch", "transformers", "sentence-transformers", "numpy")
+SET_RESULT = ".set.json"  # what the statistics of an answer set end with, which are no measurement of a method
 _SHARED = ("ids", "users", "histories")  # the same in every row of a file: written once
 
 
@@ -105,8 +106,8 @@ def plain(result: Result, digits: int = 5) -> dict[str, Any]:
     rows = found["rows"]
     found["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
     found["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
-    rounded: dict[str, Any] = _rounded(found, digits)
-    return rounded
+    short: dict[str, Any] = rounded(found, digits)
+    return short
 
 
 def load(path: Path) -> Result:
@@ -153,11 +154,12 @@ def _pretty(value: Any, indent: str = "") -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _rounded(value: Any, digits: int) -> Any:
+def rounded(value: Any, digits: int = 5) -> Any:
+    """Plain data with its numbers rounded; configurations stay as they are."""
     if isinstance(value, dict):
-        return {k: v if k == "config" else _rounded(v, digits) for k, v in value.items()}
+        return {k: v if k == "config" else rounded(v, digits) for k, v in value.items()}
     if isinstance(value, list):
-        return [_rounded(v, digits) for v in value]
+        return [rounded(v, digits) for v in value]
     return round(value, digits) if isinstance(value, float) else value
 
 

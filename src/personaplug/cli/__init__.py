@@ -22,6 +22,7 @@ from personaplug.cli import (
     score,
     serve,
     shelves,
+    simulate,
     train,
     users,
 )
@@ -92,6 +93,7 @@ app.command("report", rich_help_panel=_WORK, epilog=reporting.EPILOG)(reporting.
 app.command("benchmark", rich_help_panel=_WORK, epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("predict", rich_help_panel=_WORK, epilog=predict.EPILOG)(predict.predict)
 app.command("score", rich_help_panel=_WORK, epilog=score.EPILOG)(score.score)
+app.command("simulate", rich_help_panel=_WORK, epilog=simulate.EPILOG)(simulate.simulate)
 app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)
 app.command("serve", rich_help_panel=_WORK, epilog=serve.EPILOG)(serve.serve)
 app.add_typer(keys.app, name="keys", rich_help_panel=_WORK)

@@ -20,7 +20,9 @@ def shelves(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="SHELF", help="methods, tasks, encoders, backbones, stores or rewards; by default all.", show_default=False
+            metavar="SHELF",
+            help="methods, tasks, encoders, backbones, stores or rewards; by default all.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
