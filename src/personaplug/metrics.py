@@ -340,3 +340,10 @@ METRICS: dict[str, Metric] = {
     ),
 }
 """Name -> metric. LaMP's own (accuracy, macro_f1, mae, rmse, rouge1, rougeL) follow its evaluator, arXiv 2304.11406."""
+
+JUDGED: dict[str, str] = {
+    "user_reward": "what answers are worth to their users, in standard deviations of the rewards",
+    "win_reference": "share of answers worth more to their users than the named reference answer",
+    "win_best": "share of answers worth more to their users than the best stored answer",
+}
+"""Name -> what it measures; more is better. Only a task that knows what an answer is worth computes these."""

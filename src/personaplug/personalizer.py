@@ -106,12 +106,16 @@ class Personalizer:
 
     def answer_many(self, requests: Sequence[Request], sampling: Sampling | None = None) -> list[Completion]:
         """Answers to requests of any users in one batch: each as if it came alone."""
-        return self.backbone.generate(self.prompts(requests), sampling or self.task.sampling)
+        profiles = self._profiles(requests)
+        prompts = self.method.personalize_many(requests, profiles)
+        return self.method.answer_many(requests, profiles, prompts, sampling or self.task.sampling)
 
     def stream(self, user: str | None, text: str | Request, sampling: Sampling | None = None) -> Iterator[str]:
         """Pieces of the answer as they come."""
-        [prompt] = self.prompts([self._request(user, text)])
-        return self.backbone.stream(prompt, sampling or self.task.sampling)
+        request = self._request(user, text)
+        profile = self.profile(request.user)
+        prompt = self.method.personalize(request, profile)
+        return self.method.stream(request, profile, prompt, sampling or self.task.sampling)
 
     def explain(self, user: str, text: str | Request) -> list[Weight]:
         """The behaviours that carried the persona for this request with their shares, heaviest first."""
@@ -119,8 +123,11 @@ class Personalizer:
 
     def prompts(self, requests: Sequence[Request]) -> list[Prompt]:
         """What the backbone is given for each request."""
+        return self.method.personalize_many(requests, self._profiles(requests))
+
+    def _profiles(self, requests: Sequence[Request]) -> list[Profile]:
         profiles = {user: self.profile(user) for user in dict.fromkeys(r.user for r in requests)}
-        return self.method.personalize_many(requests, [profiles[r.user] for r in requests])
+        return [profiles[r.user] for r in requests]
 
     def _request(self, user: str | None, text: str | Request) -> Request:
         return text if isinstance(text, Request) else self.task.request(user, text)

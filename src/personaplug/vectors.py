@@ -101,13 +101,13 @@ class VectorCache:
         behaviors = [b for item in items for b in ((item,) if isinstance(item, Behavior) else item)]
         return self._fetch(_Wanted(behaviors, (template,)), lambda _: None, progress)
 
-    def query(self, texts: Sequence[str]) -> Vectors:
-        """Vectors [b, e] of requests, in their order."""
-        order = [digest_of(text, "query") for text in texts]
+    def query(self, texts: Sequence[str], role: TextRole = "query") -> Vectors:
+        """Vectors [b, e] of requests, or of other texts that are no behaviours, in their order; kept in memory only."""
+        order = [digest_of(text, role) for text in texts]
         found = self._queries.get(order)
         missing = {d: text for d, text in zip(order, texts, strict=True) if d not in found}
         if missing:
-            found |= self._encode(missing, "query")
+            found |= self._encode(missing, role)
             self._queries.put(found)
         return _stack([found[d] for d in order], self.width)
 

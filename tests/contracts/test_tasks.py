@@ -47,8 +47,23 @@ def lamp(folder: Path) -> dict[str, Any]:
     return {"path": str(folder)}
 
 
+def personalllm(folder: Path) -> dict[str, Any]:
+    for split, count in (("train", 10), ("test", 3)):
+        rows = [
+            {
+                "prompt": f"{split} {i}?",
+                **{f"response_{j}": f"answer {j} to {split} {i}" for j in (1, 2, 3)},
+                **{f"response_{j}_model": f"m{j}" for j in (1, 2, 3)},
+                **{f"response_{j}_{w}": float(i * j) for j in (1, 2, 3) for w in ("gemma_2b", "gemma_7b")},
+            }
+            for i in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    return {"path": str(folder), "users": 12, "rewards": ["gemma_2b", "gemma_7b"]}
+
+
 # A miniature of each task: writes what it reads into a folder and returns the configuration.
-MINIATURES = {"jsonl": jsonl, "lamp": lamp, "synthetic": lambda folder: {"users": 20}}
+MINIATURES = {"jsonl": jsonl, "lamp": lamp, "personalllm": personalllm, "synthetic": lambda folder: {"users": 20}}
 
 
 @pytest.fixture(params=registry.names("task"))

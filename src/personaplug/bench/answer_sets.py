@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +22,10 @@ from personaplug.bench.results import portable, write_text
 from personaplug.config import to_mapping
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, measured
-from personaplug.simulate.answer_set import AnswerSet
+from personaplug.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet
 from personaplug.types import Prompt, Request, Sampling
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-SET_FILE, PANEL_FILE = "set.json", "panel.json"
 _SCORED = 256  # answers between two writes
 
 
@@ -156,10 +155,3 @@ def _kept_in(folder: Path, name: str, made_by: Any) -> tuple[Path, str]:
 
 def _key(*texts: str) -> str:
     return hashlib.blake2b(json.dumps(texts).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
-
-
-def load_set(folder: Path) -> Mapping[str, Any]:
-    """The recipe of a built set as plain data; {} where there is none, as beside the published files."""
-    path = folder / SET_FILE
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found

@@ -29,12 +29,13 @@ from personaplug.bench import results
 from personaplug.bench.fingerprint import content, fingerprint, pseudonym
 from personaplug.bench.plan import Entry, entries, main_label
 from personaplug.bench.results import Curve, Result, Shown
-from personaplug.bench.run import Measuring, Row, measure
+from personaplug.bench.run import Measuring, Row, measure, with_judgement
 from personaplug.bench.showcase import used_texts
 from personaplug.bench.states import StateCache
 from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, PersonaplugError
 from personaplug.spread import spread
+from personaplug.tasks.base import JudgedTask
 from personaplug.types import Example, Needs, Split
 from personaplug.vectors import VectorCache
 
@@ -344,6 +345,8 @@ class Experiment:
             row = measure(
                 method, self.info, examples, plain, control=control, seed=seed, states=self.states, progress=advance
             )
+        if isinstance(self.task, JudgedTask) and row.answered:
+            row = with_judgement(row, self.task, examples)
         row = dataclasses.replace(row, method=entry.label, section=results.portable(dict(entry.run.method)))
         shown = [] if control else [s.index for s in self._shown(how)]
         answered = dict(zip(row.answered, row.predictions, strict=True))

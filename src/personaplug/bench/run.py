@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.errors import DataError
 from personaplug.spread import spread
-from personaplug.tasks.base import TaskInfo
+from personaplug.tasks.base import JudgedTask, TaskInfo
 from personaplug.types import Example, History, Profile, Prompt, Scored, Split, State
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Measuring:
 
 def lower_is_better(metric: str) -> bool:
     """Which way is up."""
-    return metric == NLL or not metrics.METRICS[metric].higher_is_better
+    return metric not in metrics.JUDGED and (metric == NLL or not metrics.METRICS[metric].higher_is_better)
 
 
 def headline(info: TaskInfo) -> str:
@@ -201,6 +202,13 @@ def measure(
     )
 
 
+def with_judgement(row: Row, task: JudgedTask, examples: Sequence[Example]) -> Row:
+    """The row with what its answers are worth to their users, by the task's own judgement."""
+    judged = task.judge([examples[i] for i in row.answered], row.predictions)
+    means = {name: sum(values) / len(values) for name, values in judged.items()}
+    return dataclasses.replace(row, values={**row.values, **judged}, scores={**row.scores, **means})
+
+
 def score_options(
     backbone: Backbone, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
 ) -> list[dict[str, Scored]]:
@@ -251,7 +259,7 @@ class _Meter:
             self.nll.append(-own.logprob / own.tokens)
             self.tokens.append(own.tokens)
         self._count(examples, prompts)
-        self._generate([(n, p) for n, p in zip(indices, prompts, strict=True) if n in self.chosen])
+        self._generate([i for i, n in enumerate(indices) if n in self.chosen], indices, examples, profiles, prompts)
 
     def _choose(
         self, indices: Sequence[int], examples: Sequence[Example], prompts: Sequence[Prompt]
@@ -265,10 +273,19 @@ class _Meter:
             self.leads.append(first.logprob - second.logprob)
         return {(i, option): s for i, found in enumerate(scored) for option, s in found.items()}
 
-    def _generate(self, chosen: Sequence[tuple[int, Prompt]]) -> None:
+    def _generate(
+        self,
+        chosen: Sequence[int],
+        indices: Sequence[int],
+        examples: Sequence[Example],
+        profiles: Sequence[Profile],
+        prompts: Sequence[Prompt],
+    ) -> None:
         if chosen:
-            answers = self.method.backbone.generate([p for _, p in chosen], self.info.sampling)
-            self.answered += [n for n, _ in chosen]
+            requests = [examples[i].request for i in chosen]
+            own = [profiles[i] for i in chosen], [prompts[i] for i in chosen]
+            answers = self.method.answer_many(requests, *own, self.info.sampling)
+            self.answered += [indices[i] for i in chosen]
             self.predictions += [a.text.strip() for a in answers]
 
     def _count(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:

@@ -54,7 +54,7 @@ def correlations_chart(names: Sequence[str], correlations: Sequence[Sequence[flo
             for x, value in enumerate(row[:y]):
                 tone = _COLOURS["main" if value > 0 else "rival"]
                 axes.scatter(
-                    x, -y, s=260 * abs(value), facecolors=tone if value > 0 else "none", edgecolors=tone, alpha=0.85
+                    x, -y, s=560 * abs(value), facecolors=tone if value > 0 else "none", edgecolors=tone, alpha=0.85
                 )
                 if abs(value) >= 0.3:
                     axes.annotate(f"{value:+.1f}", (x, -y), ha="center", va="center", fontsize=7, color=_COLOURS["ink"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from personaplug.errors import ConfigError
-from personaplug.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
+from personaplug.types import Completion, Example, History, Needs, Profile, Prompt, Request, Sampling, State, Weight
 
 if TYPE_CHECKING:
     import torch
@@ -125,6 +125,18 @@ class Method(ABC):
     def personalize_examples(self, examples: Sequence[Example], profiles: Sequence[Profile]) -> list[Prompt]:
         """What the bench calls: `personalize_many` of the examples' requests; only an oracle looks at their targets."""
         return self.personalize_many([e.request for e in examples], profiles)
+
+    def answer_many(
+        self, requests: Sequence[Request], profiles: Sequence[Profile], prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[Completion]:
+        """Answers to the prompts that it made of these requests: the backbone's, unless it chooses among several."""
+        del requests, profiles
+        return self.backbone.generate(prompts, sampling)
+
+    def stream(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        """Pieces of the same answer, as they come."""
+        del request, profile
+        return self.backbone.stream(prompt, sampling)
 
     def explain(self, request: Request, profile: Profile) -> list[Weight]:
         """Which behaviours carried the persona for this request, heaviest first; empty if none did."""

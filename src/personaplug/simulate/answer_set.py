@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from personaplug.errors import DataError, did_you_mean
 
 _RESPONSE = re.compile(r"response_(\d+)")
+SET_FILE, PANEL_FILE = "set.json", "panel.json"
+"""What `personaplug simulate` leaves beside the rows: the recipe, and the rewards' scales."""
+
 _SUFFIXES = (".jsonl", ".json", ".parquet")
 
 

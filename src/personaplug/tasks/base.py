@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -82,3 +82,11 @@ class Task(ABC):
     @abstractmethod
     def examples(self, split: Split) -> list[Example]:
         """The split's examples, each history cut before its request; the same list at each call."""
+
+
+class JudgedTask(Task):
+    """A task that knows what any answer is worth to a user: not only likeness to what they once liked is measured."""
+
+    @abstractmethod
+    def judge(self, examples: Sequence[Example], answers: Sequence[str]) -> Mapping[str, tuple[float, ...]]:
+        """Metric -> a number for each answer to the examples' requests; names in `metrics.JUDGED`."""
