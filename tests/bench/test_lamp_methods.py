@@ -21,7 +21,7 @@ from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
 from personaplug.types import Example, Sampling
 
-METHODS = registry.names("method")
+METHODS = [m for m in registry.names("method") if not registry.find("method", m).compares]  # LaMP has no pairs
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}
 TRAINING = TrainingConfig(steps=2, batch_size=2, log_every=1, save_every=2)
 ONE = "LaMP_4"

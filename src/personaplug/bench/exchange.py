@@ -16,7 +16,7 @@ from personaplug.errors import ConfigError, DataError
 from personaplug.tasks.base import TaskInfo
 from personaplug.tasks.lamp import read_outputs
 from personaplug.tasks.lamp_specs import SPECS, Spec
-from personaplug.types import Example, Profile, Prompt
+from personaplug.types import Example, Profile
 
 if TYPE_CHECKING:
     from personaplug.bench.states import StateCache
@@ -67,7 +67,7 @@ def predict(
         made = states.prepare(method, distinct) if states else method.prepare_many(distinct)
         prepared = dict(zip(histories, made, strict=True))
         profiles = [Profile(e.history, prepared[e.history.digest]) for e in batch]
-        answers += _answer(method, info, batch, method.personalize_many([e.request for e in batch], profiles))
+        answers += _answer(method, info, batch, profiles)
         if progress:
             progress(len(batch))
     return answers
@@ -85,9 +85,11 @@ def check_no_oracle(cls: type[Method], name: str) -> None:
         )
 
 
-def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], prompts: Sequence[Prompt]) -> list[str]:
+def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], profiles: Sequence[Profile]) -> list[str]:
+    requests = [e.request for e in batch]
+    prompts = method.personalize_many(requests, profiles)
     if info.kind in ("text", "multilabel"):
-        return [c.text.strip() for c in method.backbone.generate(prompts, info.sampling)]
+        return [c.text.strip() for c in method.answer_many(requests, profiles, prompts, info.sampling)]
     scored = score_options(method.backbone, prompts, [e.options or info.options for e in batch])
     return [likeliest(found) for found in scored]
 

@@ -38,6 +38,7 @@ class Method(ABC):
     trained: ClassVar[bool] = False  # whether `fit` learns something that `save` must keep
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
+    compares: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
     costly: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench keeps such states on disk
 
     def __init__(

@@ -97,6 +97,7 @@ class LowRank(Layered):
     summary = "the best of several answers by a few shared reward directions and the user's weights on them"
     source = "LoRe, arXiv 2504.14439; PReF, arXiv 2503.06358"
     trained = True
+    compares = True
     config: LowRankConfig
 
     def __init__(
