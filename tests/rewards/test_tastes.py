@@ -15,6 +15,7 @@ LIKED = [
     ("readability", {}, "The cat sat. It ate. It slept.", "Interdepartmental communication necessitates organisation."),
     ("length", {}, "one two three four", "one two"),
     ("length", {"target": 2}, "one two", "one two three four"),
+    ("concreteness", {}, "An apple on the table.", "Hope is an idea of freedom."),
     ("correctness", {}, "She goes to school every day.", "she go to school every days , i has a apple"),
     (
         "style",

@@ -181,6 +181,11 @@ class LowRank(Layered):
         own: list[State] = [{"mean": b.mean, "covariance": b.covariance} for b in beliefs]
         return self.with_text_states(own, histories)
 
+    @property
+    def prior(self) -> Belief:
+        """What is believed of a user of whom nothing is known."""
+        return self._prior
+
     def belief(self, profile: Profile) -> Belief:
         """What is believed of the user's weights."""
         state = profile.state or self.prepare(profile.history) or {}
@@ -188,7 +193,7 @@ class LowRank(Layered):
 
     def worth(self, profile: Profile, prompt: str, answers: Sequence[str]) -> Floats:
         """What each of c answers to a prompt is worth to the user [c], up to a constant of the prompt."""
-        return np.asarray(self._along(prompt, answers) @ self.belief(profile).mean)
+        return np.asarray(self.along(prompt, answers) @ self.belief(profile).mean)
 
     def ask(self, profile: Profile, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> tuple[int, int, int]:
         """Which two answers to which prompt to show the user next: what they say of these would teach most.
@@ -205,12 +210,12 @@ class LowRank(Layered):
             ValueError: no prompt has two answers.
         """
         places = [(p, i, j) for p, own in enumerate(answers) for i in range(len(own)) for j in range(i)]
-        along = [self._along(prompt, own) for prompt, own in zip(prompts, answers, strict=True)]
+        along = [self.along(prompt, own) for prompt, own in zip(prompts, answers, strict=True)]
         differences = [along[p][i] - along[p][j] for p, i, j in places]
         return places[next_pair(self.belief(profile), np.array(differences))]
 
-    def _along(self, prompt: str, answers: Sequence[str]) -> Floats:
-        """Answers along the directions [c, r]."""
+    def along(self, prompt: str, answers: Sequence[str]) -> Floats:
+        """Answers to a prompt along the directions [c, r]."""
         texts = [behavior_text(Behavior("nobody", "1", prompt or " ", a), self.config.answer_text) for a in answers]
         return np.asarray(self.needed_vectors().query(texts, "history").astype(np.float64) @ self._basis.T)
 

@@ -176,7 +176,7 @@ class PersonalLLM(JudgedTask):
             DataError: the folder has no such rows, or they are malformed.
         """
         found = []
-        for user in self._of(split):
+        for user in self.users_of(split):
             history = self._history(user)
             places = (_Place(user, prompt, split == "test") for prompt in self._asked(user, split))
             found += [self._example(place, split, history) for place in places]
@@ -246,7 +246,8 @@ class PersonalLLM(JudgedTask):
             raise DataError(f"request {example.id!r} is none of this task's; ask it for its examples")
         return self._places[example.id]
 
-    def _of(self, split: Split) -> list[int]:
+    def users_of(self, split: Split) -> list[int]:
+        """Numbers of the users whose requests a split has."""
         count = len(self.users)
         if self.config.split == "time":
             return list(range(count))
