@@ -86,3 +86,15 @@ def test_an_empty_request_is_an_error(run, store, echo):
     result = run("answer", echo, " ", "--user", "ada", "--store", store)
     assert result.exit_code == 2
     assert "empty" in result.stderr
+
+
+def test_a_chat_keeps_what_its_user_liked_and_disliked_once_each(run, store, echo):
+    from personaplug.cli.console import open_store
+    from personaplug.preferences import preference
+
+    result = run("answer", echo, "--user", "ada", "--store", store, typed="/up\none\n/up\n/up\ntwo\n/down\n")
+    assert result.stderr.count("there is no answer to a known user to judge") == 2
+    opened = open_store(str(store))
+    kept = [preference(b) for b in opened.history("ada") if b.id.startswith("thumb-")]
+    opened.close()
+    assert [(p.prompt, p.liked, p.disliked) for p in kept] == [("one", "one", None), ("two", None, "two")]

@@ -56,3 +56,24 @@ def test_a_wrong_key_is_one_line(recipe, run):
     assert done.exit_code == 2
     assert "did you mean 'count'?" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.model
+def test_a_real_model_writes_in_several_styles_and_a_second_run_is_free(recipe, run, tmp_path):
+    from personaplug import models
+
+    models.pull("smollm2-135m")
+    text = recipe.read_text().replace('name = "echo"', 'name = "causal"\nmodel = "smollm2-135m"')
+    text = text.replace("max_tokens = 3", 'max_tokens = 8\nsystem = "You are a pirate."')
+    recipe.write_text(
+        text.replace("[writers.long]", "[writers.long]\nmax_tokens = 8") + '[rewards.kind]\nname = "likelihood"\n'
+    )
+    done = run("simulate", str(recipe))
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs" / "personalllm" / "tiny"
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert len({row["response_1"] for row in rows}) > 1
+    assert any(row["response_1"] != row["response_2"] for row in rows)
+    before = (folder / "train.jsonl").read_bytes()
+    assert "answers of" not in run("simulate", str(recipe)).stderr
+    assert (folder / "train.jsonl").read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, moment, open_store, out, shown
 from personaplug.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
+from personaplug.preferences import thumb_behavior
 from personaplug.types import Message, Request, Sampling
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _HELP = """\
 /user NAME   go on as another user, in a new conversation
 /vs NAME     show a method's answer beside (none, or the folder of a trained one); /vs alone: only the first
 /why         what carried the persona in the last request
+/up, /down   whether the last answer was liked; kept as the user's feedback, in effect from the next request on
 /new         a new conversation
 /quit        leave (or Ctrl-D)"""
 
@@ -124,6 +127,7 @@ class _Talk:
     sides: list[_Side]
     given: dict[str, Any]
     last: Request | None = None
+    reply: str | None = None  # of the first side, to the last request; None once it was judged
 
     @staticmethod
     def start(artifact: str, store: Store, user: str | None, given: dict[str, Any]) -> _Talk:
@@ -142,7 +146,7 @@ class _Talk:
         """A new conversation, maybe as somebody else."""
         if user is not None:
             self.store.history(user)
-        self.user, self.last = user, None
+        self.user, self.last, self.reply = user, None, None
         for side in self.sides:
             side.turns.clear()
 
@@ -153,6 +157,20 @@ class _Talk:
         answers = self._stream(requests[0]) if len(self.sides) == 1 else self._compare(requests)
         for side, reply in zip(self.sides, answers, strict=True):
             side.remember(text, reply)
+        self.reply = answers[0]
+
+    def judge(self, up: bool) -> None:
+        """Keep whether the user liked the last answer.
+
+        Raises:
+            DataError: nobody was answered since the last judgement, or the unknown user was.
+        """
+        if self.last is None or self.user is None or self.reply is None:
+            raise DataError("there is no answer to a known user to judge; choose one with /user NAME, and ask")
+        id_ = f"thumb-{time.time_ns():x}"
+        self.store.add([thumb_behavior(self.user, id_, self.last.query, self.reply, up, time.time())])
+        self.reply = None
+        err().print(f"kept: {shown(self.user)} {'liked' if up else 'disliked'} it", markup=False)
 
     def explain(self) -> None:
         """A table of the behaviours that carried the persona in the last request."""
@@ -282,6 +300,8 @@ def _command(talk: _Talk, line: str) -> None:
     rest = rest.strip()
     if word == "/why":
         talk.explain()
+    elif word in ("/up", "/down"):
+        talk.judge(word == "/up")
     elif word == "/new":
         talk.restart(talk.user)
     elif word == "/user" and rest:
