@@ -36,6 +36,10 @@ from personaplug.training import TrainingConfig
 from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
+ENCODERS: dict[str, dict[str, Any]] = {
+    "style": {"name": "style"},
+    "joined": {"name": "joined", "parts": [{"name": "style"}, {"name": "sentence", "model": "minilm"}]},
+}
 GOAL = 0.6
 _SAMPLES = 2_000
 
@@ -50,13 +54,13 @@ def main() -> None:
     parser.add_argument("--known", type=int, default=600, help="training users")
     parser.add_argument("--history", type=int, default=20, help="pairs of each training user")
     parser.add_argument("--prompts", type=int, default=16, help="drawn prompts that a chosen pair is chosen of")
-    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--encoder", choices=sorted(ENCODERS), default="style", help="what sees the answers")
     parser.add_argument("--temperature", type=float, default=0.0, help="of the answers' noise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true", help="write the result and the claim")
     args = parser.parse_args()
     task = registry.build("task", "personalllm", _task(args))
-    method = learned(task, args.rank)
+    method = learned(task, ENCODERS[args.encoder])
     train, test = (along(method, answers) for answers in (task.train_answers, task.test_answers))
     asked = task.users_of("test")[: args.users]
     users = Users(task.users.rewards, task.users.weights[asked])
@@ -83,12 +87,11 @@ def _task(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def learned(task: PersonalLLM, rank: int) -> LowRank:
+def learned(task: PersonalLLM, encoder: dict[str, Any]) -> LowRank:
     """The directions, from the training users' pairs."""
-    parts = [{"name": "style"}, {"name": "sentence", "model": "minilm"}]
     backbone = EchoBackbone()
-    vectors = VectorCache(build_encoder({"name": "joined", "parts": parts}, backbone))
-    method = registry.build("method", "lowrank", {"rank": rank}, backbone=backbone, vectors=vectors, task=task.info)
+    vectors = VectorCache(build_encoder(encoder, backbone))
+    method = registry.build("method", "lowrank", {}, backbone=backbone, vectors=vectors, task=task.info)
     with tempfile.TemporaryDirectory() as folder:
         method.fit(task.examples("train"), [], TrainingConfig(), Path(folder))
     return method

@@ -58,7 +58,7 @@ class LowRankConfig:
     Attributes:
         rank: directions.
         user_decay: weight decay of the training users' weights.
-        basis_decay: weight decay of the directions.
+        basis_decay: weight decay of the directions, per pair: with more users they are decayed as much.
         steps: of L-BFGS at most.
         candidates: answers that one is chosen of; 1: the model's own answer, as it is.
         answer_text: template of what the encoder sees of an answer: its `output`, or with the prompt, its `input`.
@@ -66,9 +66,9 @@ class LowRankConfig:
         text: section of a method that writes the prompt, for example {name = "icl"}; {}: the request as it is.
     """
 
-    rank: int = 8
+    rank: int = 12
     user_decay: float = 1.0
-    basis_decay: float = 1.0
+    basis_decay: float = 0.01
     steps: int = 300
     candidates: int = 8
     answer_text: str = "{output}"
@@ -151,7 +151,7 @@ class LowRank(Layered):
         pairs = np.concatenate(found)
         scale = np.sqrt((pairs**2).mean(axis=0))
         scale = np.where(scale > 1e-6 * scale.max(), scale, np.inf)  # a feature that never differs says nothing
-        decays = (self.config.user_decay, self.config.basis_decay)
+        decays = (self.config.user_decay, self.config.basis_decay * len(pairs))
         learned = learn(pairs / scale, owners, self.config.rank, decays, self.config.steps)
         self._basis, self._prior = learned.basis / scale, learned.prior
         return TrainingResult(self.config.steps, time.perf_counter() - start, ())
