@@ -38,7 +38,7 @@ def updated(prior: Belief, pairs: Floats) -> Belief:
     """
     if not len(prior.mean) or not len(pairs):
         return prior
-    precision = np.linalg.inv(prior.covariance)
+    precision: Floats = np.asarray(np.linalg.inv(prior.covariance), np.float64)
     mean = prior.mean.copy()
     for _ in range(_STEPS):
         chance = _logistic(-(pairs @ mean))  # of having preferred the other
@@ -53,7 +53,7 @@ def updated(prior: Belief, pairs: Floats) -> Belief:
             break
     chance = _logistic(pairs @ mean)
     curved = (pairs * (chance * (1.0 - chance))[:, None]).T @ pairs + precision
-    return Belief(mean, np.linalg.inv(curved))
+    return Belief(mean, np.asarray(np.linalg.inv(curved), np.float64))
 
 
 def _loss(weights: Floats, mean: Floats, precision: Floats, pairs: Floats) -> float:
