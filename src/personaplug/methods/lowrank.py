@@ -154,7 +154,7 @@ class LowRank(Layered):
         decays = (self.config.user_decay, self.config.basis_decay * len(pairs))
         learned = learn(pairs / scale, owners, self.config.rank, decays, self.config.steps)
         self._basis, self._prior = learned.basis / scale, learned.prior
-        return TrainingResult(self.config.steps, time.perf_counter() - start, ())
+        return TrainingResult(learned.steps, time.perf_counter() - start, ())
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ Shapes: n: pairs, u: users, r: rank, e: features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,12 @@ class Directions:
     Attributes:
         basis: [r, e], of standardised features.
         prior: what is believed of a user of whom nothing is known.
+        steps: that L-BFGS took.
     """
 
     basis: Floats
     prior: Belief
+    steps: int = 0
 
 
 def learn(pairs: Floats, owners: NDArray[np.int64], rank: int, decays: tuple[float, float], steps: int) -> Directions:
@@ -56,7 +58,7 @@ def learn(pairs: Floats, owners: NDArray[np.int64], rank: int, decays: tuple[flo
     )
     found = minimize(_loss, start, (pairs, owners, users, r, decays), "L-BFGS-B", jac=True, options={"maxiter": steps})
     weights, basis = _parts(found.x, users, r)
-    return _with_prior(weights, basis, pairs, owners)
+    return replace(_with_prior(weights, basis, pairs, owners), steps=int(found.nit))
 
 
 def _loss(
