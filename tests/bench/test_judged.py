@@ -10,6 +10,7 @@ import pytest
 from personaplug.bench.board import board
 from personaplug.bench.experiment import Experiment, read_run
 from personaplug.bench.run import Measuring, lower_is_better
+from personaplug.bench.summary import summarize
 from personaplug.bench.table import markdown
 from personaplug.metrics import JUDGED
 
@@ -58,5 +59,9 @@ def test_methods_are_judged_by_what_their_answers_are_worth(folder, tmp_path):
     shuffled = result.row("icl", "shuffled users")
     assert shuffled is not None
     assert "user_reward" in shuffled.values
+    few = result.row("icl", "newest 1")
+    assert few is not None
+    assert few.answered == shuffled.answered
+    assert summarize([result]).metric == "user_reward"
     assert not any(lower_is_better(m) for m in JUDGED)
     assert "user_reward" in markdown(board([(result,)], metric="user_reward"))

@@ -341,7 +341,8 @@ class Experiment:
         if not control:
             self.encode(fitted.assembly, examples)
         with self.watch(f"measuring {entry.label}{', ' * bool(control)}{control}", len(examples)) as advance:
-            plain = dataclasses.replace(how, generate=0) if control == "no history" or "newest" in control else how
+            aside = (control == "no history" or "newest" in control) and not isinstance(self.task, JudgedTask)
+            plain = dataclasses.replace(how, generate=0) if aside else how
             row = measure(
                 method, self.info, examples, plain, control=control, seed=seed, states=self.states, progress=advance
             )

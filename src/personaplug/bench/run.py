@@ -127,9 +127,9 @@ def lower_is_better(metric: str) -> bool:
 
 
 def headline(info: TaskInfo) -> str:
-    """The number that a task's claims are about: `nll` for text, else its first metric that each example has."""
-    if info.kind == "text":
-        return NLL
+    """The number that a task's claims are about: its own; `nll` for text; else its first metric of single examples."""
+    if info.headline or info.kind == "text":
+        return info.headline or NLL
     return next((m for m in info.metrics if metrics.METRICS[m].each is not None), NLL)
 
 

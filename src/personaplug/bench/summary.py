@@ -86,6 +86,8 @@ def summarize(results: Sequence[Result]) -> Summary:
         rows = [row for result in results if (row := result.row(method, control)) is not None]
         lines.append(_line(rows))
     metric = headline(results[0].task)
+    if any(metric not in line.scores for line in lines):  # nothing was answered
+        metric = NLL
     main = main_row([line.row for line in lines], results[0].main)
     rivals = [n.row for n in lines if n.row is not main and newest(n.row.control) is None and not n.row.oracle]
     gains = tuple(corrected([gain(main, row, metric) for row in rivals]))

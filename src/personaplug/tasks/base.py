@@ -47,6 +47,7 @@ class TaskInfo:
         history_text: template over a behaviour's `input`, `output`, `rating` and its fields: what encoders see of it.
         sampling: how to decode.
         wording: how behaviours are written into a prompt as text.
+        headline: the metric that claims are about; by default nats a token for text, else the first of `metrics`.
         split: how train, dev and test are told apart: by `time` within users, or by `user` (nobody is in two of them).
     """
 
@@ -58,6 +59,7 @@ class TaskInfo:
     history_text: str = "{input} {output}"
     sampling: Sampling = Sampling()
     wording: Wording = Wording()
+    headline: str = ""
     split: Literal["time", "user"] = "time"
 
     def request(self, user: str | None, text: str, at: float | None = None) -> Request:

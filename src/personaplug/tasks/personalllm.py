@@ -113,6 +113,7 @@ class PersonalLLM(JudgedTask):
             metrics=("rouge1", "rougeL"),
             sampling=Sampling(max_tokens=config.max_tokens),
             wording=Wording(item=_RATED) if rated else Wording(),
+            headline="user_reward",
             split=config.split,
         )
         self._places: dict[str, _Place] = {}
