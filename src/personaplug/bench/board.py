@@ -28,7 +28,7 @@ KINDS = ("baseline", "reference", "shuffled")
 LEVEL = 0.05
 """A gain holds where its chance, corrected by Holm's method for all gains of its kind in a table, is below this."""
 
-_NO_RESULT = {"claims.json"}  # stands beside results and is none
+_NO_RESULT = ("claims.json", files.SET_RESULT)  # what ends so stands beside results and is none
 _CONTROLS = (SHUFFLED, "no history")
 
 
@@ -203,17 +203,13 @@ def gather(paths: Sequence[Path]) -> list[tuple[Result, ...]]:
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
-        inside = sorted(p for p in path.rglob("*.json") if _is_result(p)) if path.is_dir() else [path]
+        inside = sorted(p for p in path.rglob("*.json") if not p.name.endswith(_NO_RESULT)) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"{path}: no results (*.json) in this folder; measure with: personaplug bench")
         for file in inside:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 yield file
-
-
-def _is_result(path: Path) -> bool:
-    return path.name not in _NO_RESULT and not path.name.endswith(files.SET_RESULT)
 
 
 def _check_alike(seeds: Sequence[tuple[Path, Result]]) -> None:
