@@ -297,3 +297,20 @@ def test_another_method_is_never_given_what_the_first_prepared(store):
     me.method.key = "counting:2"
     me.profile("ada")
     assert me.method.prepared == [("ada", 1)] * 2
+
+
+def test_what_is_in_memory_will_do_where_it_may_be_stale_until_users_are_erased(me, store):
+    me.observe(behavior(1), behavior(1, "bob"))
+    me.profile("ada")
+    me.observe(behavior(2))
+    assert me.keeps("ada")
+    assert not me.ready("ada")
+    assert len(me.profile("ada", stale=True).history) == 1
+    assert (me.hits, me.misses) == (1, 1)
+    me.drop("ada")
+    assert not me.keeps("ada")
+    assert len(me.profile("ada", stale=True).history) == 2
+    assert me.ready("ada")
+    me.observe(behavior(3))
+    store.forget("bob")
+    assert len(me.profile("ada", stale=True).history) == 3

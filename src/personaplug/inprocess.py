@@ -56,10 +56,10 @@ class InProcessBackbone(TrainableBackbone):
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self.remembers = _REMEMBERED
         self._remembered: dict[tuple[Message, ...], list[int]] = {}
-        if checkpointing:
-            _checkpoint_layers(model)
         self.run_by: Callable[[Sequence[Prompt], Sampling], list[Completion]] | None = None
         """What runs this model for everybody; while it is set, `generate` asks there."""
+        if checkpointing:
+            _checkpoint_layers(model)
 
     # -- tokens ---------------------------------------------------------------------------------------------------
 

@@ -89,6 +89,20 @@ class Personalizer:
         with self._lock:
             return user in self._kept
 
+    def ready(self, user: str) -> bool:
+        """Whether a user is prepared from what is stored of them now, in memory or in the store.
+
+        Raises:
+            UnknownUserError: the store holds no such user.
+        """
+        stamp = (*self.store.stamp(user), self.method.key)
+        with self._lock:
+            kept = self._kept.get(user)
+        if kept is not None and kept.stamp == stamp:
+            return True
+        found = self.store.state(user, self.method.key)
+        return found is not None and found[0] == stamp[0]
+
     def drop(self, user: str) -> None:
         """Keep nothing of a user in memory."""
         with self._lock:

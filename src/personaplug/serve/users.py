@@ -96,12 +96,7 @@ async def get_user(user: PathUser, access: Let) -> dict[str, Any]:
 
 
 def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
-    ready = {}
-    for model in access.service.models.values():
-        key = model.personalizer.method.key
-        found = access.service.store.state(info.user, key)
-        ready[model.id] = found is not None and found[0] == info.version
-    return ready
+    return {model.id: model.personalizer.ready(info.user) for model in access.service.models.values()}
 
 
 @router.delete("/{user}")

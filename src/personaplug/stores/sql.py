@@ -196,7 +196,7 @@ class SqlStore(Store):
         query = select(v.digest, v.dim, v.vector).join_from(USERS, VECTORS).where(USERS.c.name == user)
         parts = [query]
         if digests is not None:
-            parts = [query.where(v.digest.in_(some)) for some in _chunks([pack_digest(d) for d in digests])]
+            parts = [query.where(v.digest.in_(some)) for some in chunks([pack_digest(d) for d in digests])]
         found: dict[str, NDArray[np.float32]] = {}
         with self._db.read() as connection:
             key = self._encoder(connection, encoder)
