@@ -39,6 +39,7 @@ class Method(ABC):
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
     compares: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
+    chooses: ClassVar[bool] = False  # whether it answers with one of several answers of the backbone's
     costly: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench keeps such states on disk
 
     def __init__(

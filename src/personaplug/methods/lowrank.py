@@ -98,6 +98,7 @@ class LowRank(Layered):
     source = "LoRe, arXiv 2504.14439; PReF, arXiv 2503.06358"
     trained = True
     compares = True
+    chooses = True
     config: LowRankConfig
 
     def __init__(

@@ -194,7 +194,7 @@ class Loading:
 
         Raises:
             ModelError: there is no artifact, or a model is missing.
-            ConfigError: the label is taken.
+            ConfigError: the label is taken, or the method chooses among several answers.
         """
         from personaplug.artifacts import load_info, locate
         from personaplug.assembly import build_backbone, load
@@ -252,6 +252,11 @@ class Loading:
         return Service(self.store, self.models, self.vectors, self.settings)
 
     def _serve(self, id_: str, personalizer: Personalizer, engine: Engine, encoder: str) -> Served:
+        if personalizer.method.chooses:
+            raise ConfigError(
+                f"method {personalizer.method.name!r} chooses among several answers, which a server cannot stream; "
+                "use it with `personaplug answer`, or serve another"
+            )
         if id_ in self.models:
             raise ConfigError(f"two models would be called {id_!r}; name one with LABEL=ARTIFACT")
         self.models[id_] = Served(id_, personalizer, engine, encoder)
