@@ -84,10 +84,10 @@ def text_service(path: Path, backbone: Any, settings: Settings, methods=("none",
 
 
 @contextmanager
-def served(service: Service, path: Path) -> Iterator[Live]:
+def served(service: Service, path: Path, report: Path | None = None) -> Iterator[Live]:
     """Serve it over real HTTP on a free port."""
     keys = KeyTable(str(path))
-    running = server(create_app(service, keys), "127.0.0.1", 0)
+    running = server(create_app(service, keys, report), "127.0.0.1", 0)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = Thread(target=running.run, kwargs={"sockets": [listening]})

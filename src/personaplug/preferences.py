@@ -1,9 +1,9 @@
 """How likes and dislikes are kept in behaviours, and read from them.
 
-A behaviour is one piece of feedback: `input` is the prompt, `output` the answer that it is about, `rating` how much
-the user liked that (1: liked, 0: disliked; without a rating an output counts as liked, since the user wrote or chose
-it), and the field `disliked` an answer to the same prompt that they liked less. So a pair is `output`, rating 1 and
-`disliked`; a thumb down is `output` and rating 0.
+A behaviour is one piece of feedback: `input` is the prompt, `output` an answer that the user liked, wrote or chose,
+`rating` how much they liked it, and the field `disliked` an answer to the same prompt that they liked less. So a pair
+is `output`, rating 1 and `disliked`; a thumb down is `disliked`, rating 0 and no output: methods that learn from what
+users write must not take for theirs what they disliked. (An output with a rating below 0.5 is read as disliked too.)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def preference(behavior: Behavior) -> Preference:
     if behavior.rating is None or behavior.rating >= MIDDLE:
         liked = behavior.output if behavior.output or other is not None else None
         return Preference(behavior.input, liked, other)
-    return Preference(behavior.input, None, behavior.output)
+    return Preference(behavior.input, None, behavior.output or other or "")
 
 
 def pair_behavior(user: str, id_: str, prompt: str, liked: str, disliked: str, at: float | None = None) -> Behavior:
@@ -48,9 +48,16 @@ def pair_behavior(user: str, id_: str, prompt: str, liked: str, disliked: str, a
     return Behavior(user, id_, prompt, liked, at, 1.0, {DISLIKED: disliked})
 
 
+def rated_behavior(user: str, id_: str, prompt: str, answer: str, rating: float, at: float | None = None) -> Behavior:
+    """The behaviour of a user who liked or disliked an answer so much, in [0, 1]."""
+    if rating >= MIDDLE:
+        return Behavior(user, id_, prompt, answer, at, rating)
+    return Behavior(user, id_, prompt, "", at, rating, {DISLIKED: answer})
+
+
 def thumb_behavior(user: str, id_: str, prompt: str, answer: str, up: bool, at: float | None = None) -> Behavior:
-    """The behaviour of a user who liked or disliked an answer."""
-    return Behavior(user, id_, prompt, answer, at, float(up))
+    """The behaviour of a user who gave an answer a thumb."""
+    return rated_behavior(user, id_, prompt, answer, float(up), at)
 
 
 def answers_of(behaviors: Iterable[Behavior], which: str) -> list[Behavior]:

@@ -157,7 +157,11 @@ def test_feedback_becomes_a_behaviour_once(web) -> None:
         assert web.post("/v1/users/judge/feedback", json=body).status_code == 201
     found = {b["output"]: b for b in web.get("/v1/users/judge/history").json()["data"]}
     assert found["Yes."]["rating"] == 0.9
-    assert found["oh yes please"]["fields"] == {"feedback": "preferred", "rejected": "Yes."}
+    assert found["oh yes please"]["fields"] == {"disliked": "Yes."}
+    worse = {"id": "2", "input": "coffee?", "output": "Never.", "rating": 0}
+    web.post("/v1/users/judge/feedback", json=worse)
+    [down] = [b for b in web.get("/v1/users/judge/history").json()["data"] if b["input"] == "coffee?"]
+    assert (down["output"], down["fields"]) == ("", {"disliked": "Never."})  # not the user's own words
     assert web.post("/v1/users/judge/feedback", json={"input": "a", "output": "b"}).status_code == 400
 
 

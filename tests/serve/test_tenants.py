@@ -92,11 +92,11 @@ def act(tenant: Tenant, what: str, user: str, id_: str) -> httpx.Response:
         case "list" | "after":
             return web.get("/v1/users", params={"after": user} if what == "after" else {})
         case _:
-            return web.get(at + {"user": "", "page": "/history", "export": "/export"}[what])
+            return web.get(at + {"user": "", "page": "/history", "export": "/export", "map": "/map"}[what])
 
 
 WHAT = ["add", "conflict", "only", "ask", "stream", "complete", "explain", "edit", "feedback", "delete", "erase",
-        "metrics", "list", "after", "user", "page", "export"]  # fmt: skip
+        "metrics", "list", "after", "user", "page", "export", "map"]  # fmt: skip
 STEPS = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from(WHAT), st.sampled_from(USERS), st.sampled_from(IDS)), max_size=12
 )

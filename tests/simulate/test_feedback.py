@@ -72,6 +72,8 @@ def test_a_pair_and_thumbs_are_read_back_from_behaviours():
     up, down = (preference(thumb_behavior("ada", "1", "q", "it", u)) for u in (True, False))
     assert (up.liked, up.disliked) == ("it", None)
     assert (down.liked, down.disliked) == (None, "it")
+    assert thumb_behavior("ada", "1", "q", "it", up=False).output == ""  # never read as the user's own words
+    assert preference(Behavior("ada", "1", "q", "it", rating=0.0)).disliked == "it"
     written = preference(Behavior("ada", "1", "q", "own words"))
     assert (written.liked, written.disliked) == ("own words", None)
     assert preference(Behavior("ada", "1", "q", "")).liked is None

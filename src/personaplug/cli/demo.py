@@ -55,6 +55,12 @@ def demo(
     err().print(
         f"talk to it: personaplug answer {folder / 'plug'} --store {out / 'users.db'}", markup=False, soft_wrap=True
     )
+    err().print(
+        f"in a browser: personaplug serve {folder / 'plug'} --store {out / 'users.db'} "
+        f"--report {folder / 'report.html'}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:

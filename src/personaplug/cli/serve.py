@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,9 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         bool, typer.Option("--openvino", help="Run sentence encoders in OpenVINO (extra openvino): faster on a CPU.")
     ] = False,
     seconds: Annotated[float, typer.Option(min=1, metavar="N", help="Time for an answer.")] = 120,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A bench report (`personaplug report`) for the page to show.")
+    ] = None,
 ) -> None:
     """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
     from personaplug.serve.app import create_app
@@ -53,6 +57,8 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     from personaplug.serve.settings import Settings
     from personaplug.stores.database.keys import KeyTable
 
+    if report is not None and not report.is_file():
+        raise ConfigError(f"--report {report}: no such file; write one with `personaplug report`")
     settings = Settings(
         open_locally=is_loopback(host),
         rate=rate,
@@ -69,7 +75,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
             way_out = f"make a key with `personaplug keys create --store {store}`"
             raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
         service = _service(artifacts, opened, settings)
-        app = create_app(service, keys)
+        app = create_app(service, keys, report)
         left.pop_all()  # the app closes both
     for id_ in service.models:
         err().print(f"model {shown(id_)}", markup=False)

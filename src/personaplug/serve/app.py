@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from personaplug import __version__
 from personaplug.errors import PersonaplugError
-from personaplug.serve import chat, faults, history, users
+from personaplug.serve import chat, demo, faults, history, projection, report, users
 from personaplug.serve.access import Let
 from personaplug.serve.door import Door
 from personaplug.serve.faults import Refusal
@@ -29,12 +29,13 @@ PAGE = Path(__file__).parent / "page"
 state = APIRouter(tags=["state"])
 
 
-def create_app(service: Service, keys: KeyTable) -> FastAPI:
+def create_app(service: Service, keys: KeyTable, report_file: Path | None = None) -> FastAPI:
     """The app that serves a service; closing the app closes both.
 
     Args:
         service: what is served.
         keys: who is let in.
+        report_file: the bench report that the page shows.
     """
 
     @asynccontextmanager
@@ -54,9 +55,10 @@ def create_app(service: Service, keys: KeyTable) -> FastAPI:
     )
     metrics, buckets = Metrics(service), Buckets(service.settings.burst)
     app.state.service, app.state.buckets, app.state.metrics = service, buckets, metrics
+    app.state.report = report_file
     app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets)
     faults.install(app)
-    for router in (chat.router, users.router, history.router, state):
+    for router in (chat.router, users.router, history.router, projection.router, demo.router, report.router, state):
         app.include_router(router)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from personaplug.errors import UnknownUserError
+from personaplug.preferences import pair_behavior, rated_behavior
 from personaplug.serve.access import Access, Let, PathUser
 from personaplug.serve.answering import shares
 from personaplug.serve.archive import archive
@@ -156,14 +157,8 @@ async def feedback(user: PathUser, body: FeedbackBody, access: Let) -> dict[str,
 
 
 def _judged(user: str, body: FeedbackBody) -> Behavior:
-    kind = "rating" if body.preferred is None else "preferred"
-    fields = {"feedback": kind, **({} if body.preferred is None else {"rejected": body.output})}
-    return Behavior(
-        user=user,
-        id=f"feedback-{kind}-{body.id or uuid.uuid4().hex}",
-        input=body.input,
-        output=body.output if body.preferred is None else body.preferred,
-        at=round(time.time(), 3),
-        rating=body.rating,
-        fields=fields,
-    )
+    at, id_ = round(time.time(), 3), body.id or uuid.uuid4().hex
+    if body.preferred is not None:
+        return pair_behavior(user, f"feedback-preferred-{id_}", body.input, body.preferred, body.output, at)
+    assert body.rating is not None
+    return rated_behavior(user, f"feedback-rating-{id_}", body.input, body.output, body.rating, at)

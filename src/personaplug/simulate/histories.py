@@ -5,16 +5,17 @@ Shapes: u: users, p: prompts, a: answers to a prompt.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.preferences import DISLIKED
+from personaplug.preferences import DISLIKED, rated_behavior
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.feedback import Feedback, say
-from personaplug.types import Behavior, History
+from personaplug.types import History
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +69,10 @@ def simulate_history(
     for at, prompt in enumerate(prompts):
         said = say(feedback, values[prompt].tolist(), np.random.default_rng([seed, 3, user, prompt]))
         texts = answers.answers[prompt]
-        fields = {} if said.disliked is None else {DISLIKED: texts[said.disliked]}
-        behaviors.append(
-            Behavior(name, str(prompt), answers.prompts[prompt], texts[said.answer], float(at), said.rating, fields)
-        )
+        made = rated_behavior(name, str(prompt), answers.prompts[prompt], texts[said.answer], said.rating, float(at))
+        if said.disliked is not None:
+            made = dataclasses.replace(made, fields={DISLIKED: texts[said.disliked]})
+        behaviors.append(made)
     return History(name, tuple(behaviors))
 
 

@@ -1,0 +1,92 @@
+// The view of people: who there is, and one of them opened.
+
+import * as api from "./api.js";
+import { avatar } from "./avatar.js";
+import { button, fill, h, say } from "./dom.js";
+import { trying } from "./faults.js";
+import { ago, some } from "./format.js";
+import { personView } from "./person.js";
+import { state } from "./state.js";
+import { loadDemo } from "./welcome.js";
+
+/** Returns what opens a user by name; "" shows the list alone. */
+export function peopleView(panel) {
+  const list = h("ul", { class: "people-list", on: { click: () => { byHand = true; } } });
+  const search = h("input", { type: "search", placeholder: "Find", "aria-label": "Find a person", on: { input: () => draw() } });
+  const name = h("input", { type: "text", required: true, placeholder: "New person's name", "aria-label": "New person's name", autocomplete: "off", spellcheck: "false" });
+  const notice = h("div");
+  const more = h("div");
+  const demo = h("div", { class: "demo" });
+  const person = h("section", { class: "person", "aria-label": "Person", tabindex: "-1" });
+  const frame = h("div", { class: "people" },
+    h("nav", { class: "side", "aria-label": "People" },
+      search, list, more,
+      h("form", { class: "row new", on: { submit: create } }, name, h("button", {}, "Add")),
+      demo, notice),
+    person);
+  let open = null;
+  let byHand = false; // someone was chosen here, so this is where the reader wants to go on
+
+
+  async function create(event) {
+    event.preventDefault();
+    const wanted = name.value.trim();
+    if (!wanted) return;
+    await trying(notice, async () => {
+      await api.createUser(wanted);
+      name.value = "";
+      await state.loadUsers();
+      byHand = true;
+      location.hash = `#people/${encodeURIComponent(wanted)}`;
+    });
+  }
+
+  function draw() {
+    const wanted = search.value.toLowerCase();
+    const found = state.users.filter((u) => u.id.toLowerCase().includes(wanted));
+    search.hidden = state.users.length < 8;
+    fill(list, found.map((u) => h("li", {},
+      h("a", { href: `#people/${encodeURIComponent(u.id)}`, "aria-current": u.id === open ? "page" : null },
+        avatar(u.id),
+        h("span", { class: "who" }, h("b", {}, u.id), h("small", {}, some(u.behaviors, "text"), u.last !== null && ` · ${ago(u.last)}`))))));
+    fill(more, state.more && h("p", { class: "note" }, "The first ", some(state.users.length, "person", "people"), " by name. ",
+      wanted && h("a", { href: `#people/${encodeURIComponent(search.value)}` }, `Open “${search.value}”`)));
+    fill(demo, state.users.length === 0 && [
+      h("p", { class: "note" }, "Nobody is here yet."),
+      button("Try without data", () => trying(notice, loadDemo), { class: "main" }),
+    ]);
+    if (open === null) {
+      fill(person, h("p", { class: "empty" }, state.users.length ? "Choose someone to see what is known of them." : "Add someone, then give them texts: by hand or from a file."));
+    }
+  }
+
+  function show(user) {
+    open = user || null;
+    frame.classList.toggle("open", open !== null);
+    draw();
+    if (open === null) return;
+    if (state.users.some((u) => u.id === open)) state.choose(open);
+    fill(person, personView(open, gone));
+    if (byHand) person.focus({ preventScroll: true });
+    byHand = false;
+    window.scrollTo({ top: 0 });
+  }
+
+  /** After erasing: the receipt stays in sight. */
+  async function gone(receipt) {
+    open = null;
+    frame.classList.add("open");
+    fill(person, receipt);
+    person.focus();
+    say("Erased.");
+    history.replaceState(null, "", "#people");
+    await state.loadUsers();
+    for (const link of list.querySelectorAll("a")) link.removeAttribute("aria-current");
+    fill(person, receipt);
+  }
+
+  state.addEventListener("users", draw);
+  fill(panel, frame);
+  draw();
+  return show;
+}
