@@ -22,7 +22,7 @@ LAYERS = (
         "config", "registry", "metrics", "plug", "pooling", "objectives", "batching", "decoding", "devices",
         "prompt_cache", "jsonl_reader", "preferences",
     },
-    {"encoders", "backbones", "inprocess", "stores", "tasks", "models", "data", "rewards", "simulate"},
+    {"encoders", "backbones", "inprocess", "tokenized", "stores", "tasks", "models", "data", "rewards", "simulate"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},
     {"methods"},
     {"assembly"},

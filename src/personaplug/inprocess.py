@@ -1,13 +1,12 @@
-"""What backbones that run in this process share: tokens, soft tokens, batches, decoding.
+"""What backbones that run in this process share: batches, scoring, decoding.
 
-Shapes: b: rows, k: prefix tokens, d: the model's width, v: vocabulary.
+Shapes: b: rows, s: target columns, v: vocabulary.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -21,13 +20,13 @@ from personaplug.batching import token_batches
 from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
 from personaplug.errors import DataError, ModelError
 from personaplug.models import ResolvedModel
-from personaplug.types import Completion, Message, Prompt, Sampling, Scored, TokenLogprob
+from personaplug.tokenized import TokenizedBackbone
+from personaplug.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 
 PADDING = -100  # in the place of a target token's id
-_REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
 
 
-class InProcessBackbone(TrainableBackbone):
+class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     """A frozen transformers model on this machine.
 
     Args:
@@ -42,50 +41,18 @@ class InProcessBackbone(TrainableBackbone):
     config: Any
 
     def __init__(self, key: str, model: Any, tokenizer: Any, batch_tokens: int, checkpointing: bool = False) -> None:
-        self.key = key
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer = tokenizer
+        context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+        super().__init__(key, tokenizer, model.get_input_embeddings(), model.dtype, context)
         self.batch_tokens = batch_tokens
-        self.device = model.device
-        self.dtype = model.dtype
-        embedding = model.get_input_embeddings()
-        self.width = int(embedding.weight.shape[1])
-        self.token_norm = mean_token_norm(embedding)
-        self.context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-        self.remembers = _REMEMBERED
-        self._remembered: dict[tuple[Message, ...], list[int]] = {}
         self.run_by: Callable[[Sequence[Prompt], Sampling], list[Completion]] | None = None
         """What runs this model for everybody; while it is set, `generate` asks there."""
         if checkpointing:
             _checkpoint_layers(model)
 
     # -- tokens ---------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _text(self, messages: tuple[Message, ...]) -> str:
-        """A conversation as the model reads it, up to where the answer begins."""
-
-    def prompt_ids(self, messages: tuple[Message, ...]) -> list[int]:
-        """Token ids of a conversation up to where the answer begins.
-
-        Raises:
-            DataError: more tokens than the model reads.
-        """
-        ids = self._remembered.get(messages)
-        if ids is None:
-            special = not self.tokenizer.chat_template
-            ids = list(self.tokenizer(self._text(messages), add_special_tokens=special).input_ids)
-            if len(ids) >= self.context:
-                raise DataError(
-                    f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
-                )
-            if len(self._remembered) >= self.remembers:
-                with suppress(RuntimeError, StopIteration):  # another thread is at it
-                    self._remembered.pop(next(iter(self._remembered)), None)
-            self._remembered[messages] = ids
-        return ids
 
     def target_ids(self, target: str) -> list[int]:
         """Token ids of an answer with the end-of-turn token."""
@@ -104,44 +71,8 @@ class InProcessBackbone(TrainableBackbone):
         return ids
 
     @override
-    def count(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    @override
-    def cut(self, text: str, tokens: int) -> str:
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        if len(encoded.input_ids) <= tokens:
-            return text
-        # By where tokens end in the text: decoding would spell an unknown token as its name.
-        return text[: encoded.offset_mapping[tokens - 1][1]] if tokens > 0 else ""
-
-    def left_length(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, its prefix included."""
-        soft = 0 if prompt.prefix is None else len(prompt.prefix)
-        return len(self.prompt_ids(prompt.messages)) + (2 * soft if prompt.position == "both" else soft)
-
-    @override
     def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:
         return [self.left_length(p) + len(self.target_ids(t)) for p, t in zip(prompts, targets, strict=True)]
-
-    def embed(self, ids: Sequence[int]) -> Tensor:
-        """The model's own embeddings [n, d] of token ids."""
-        return self.model.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
-
-    @override
-    def words(self, text: str) -> Tensor:
-        return self.embed(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def soft(self, prompt: Prompt) -> Tensor:
-        """The prompt's soft tokens [k, d] as the model reads them.
-
-        Raises:
-            DataError: they are not as wide as the model.
-        """
-        prefix = torch.as_tensor(prompt.prefix).to(self.device, self.dtype)
-        if prefix.ndim != 2 or prefix.shape[1] != self.width:
-            raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
-        return prefix
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -299,13 +230,6 @@ def picked_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     """Log-probabilities [b, s] of the tokens of those ids [b, s], 0 at PADDING, by logits [b, s, v]."""
     nats = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=PADDING, reduction="none")
     return -nats.view(ids.shape)
-
-
-@torch.no_grad()
-def mean_token_norm(embedding: Any) -> float:
-    """Mean L2 norm of what the embedding layer returns for each token (some models scale inside it)."""
-    vocabulary = torch.arange(embedding.weight.shape[0], device=embedding.weight.device)
-    return float(torch.cat([embedding(ids).float().norm(dim=-1) for ids in vocabulary.split(8192)]).mean())
 
 
 def load_pretrained(auto: Any, found: ResolvedModel, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:

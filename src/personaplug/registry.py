@@ -34,6 +34,7 @@ _EXTRAS = {
     "jinja2": "report",
     "lm_eval": "lm-eval",
     "peft": "lora",
+    "openai": "openai",
     "openvino": "openvino",
     "model2vec": "static",
     "skeletoken": "static",

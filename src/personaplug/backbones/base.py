@@ -23,6 +23,7 @@ class Backbone(ABC):
     summary: ClassVar[str]
     source: ClassVar[str]
     accepts: ClassVar[Needs]
+    scores: ClassVar[bool] = True  # whether it gives log-probabilities of given continuations
 
     key: str
     """Identity of the weights: an artifact trained against another key is refused."""
@@ -57,15 +58,27 @@ class Backbone(ABC):
         if missing:
             raise MismatchError(
                 f"{what} needs {needs}, but backbone {self.key!r} accepts only {self.accepts}; "
-                "choose a backbone that runs in this process (causal, seq2seq) or a text method"
+                "choose a backbone that takes soft tokens (causal, seq2seq, vllm) or a text method"
+            )
+
+    def check_scores(self, what: str) -> None:
+        """Refuse what compares likelihoods where this backbone gives none.
+
+        Raises:
+            MismatchError: names both and the way out.
+        """
+        if not self.scores:
+            raise MismatchError(
+                f"{what} needs log-probabilities, which backbone {self.key!r} does not give: compare generated answers "
+                "of a text task (personaplug predict, personaplug score), or use a backbone in this process (causal)"
             )
 
 
-class TrainableBackbone(Backbone):
-    """A backbone through which gradients flow to the prefix; its own weights never change."""
+class SoftBackbone(Backbone):
+    """A backbone that reads soft tokens, and knows its own token embeddings."""
 
     device: torch.device
-    """Where it runs; prefixes are moved there."""
+    """Where its embeddings are; prefixes are moved there."""
     width: int
     """d."""
     token_norm: float
@@ -74,6 +87,10 @@ class TrainableBackbone(Backbone):
     @abstractmethod
     def words(self, text: str) -> torch.Tensor:
         """The model's own embeddings [n, d] of a text's tokens."""
+
+
+class TrainableBackbone(SoftBackbone):
+    """A backbone through which gradients flow to the prefix; its own weights never change."""
 
     @abstractmethod
     def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

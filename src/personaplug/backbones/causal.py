@@ -28,10 +28,8 @@ from personaplug.decoding import Decoding
 from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.prompt_cache import BLOCK, PromptCache
+from personaplug.tokenized import chat_text, with_prefix
 from personaplug.types import Message, Needs, Prompt
-
-# How many of a prompt's tokens stand before a prefix of each position; None: it stands at the end alone.
-_BEFORE = {"first": 0, "second": 1, "both": 0, "last": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +101,14 @@ class CausalBackbone(InProcessBackbone):
 
     @override
     def _text(self, messages: tuple[Message, ...]) -> str:
-        if not self.tokenizer.chat_template:
-            return "\n\n".join(m.content for m in messages) + "\n\n"
-        chat = [{"role": m.role, "content": m.content} for m in messages]
-        return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        return chat_text(self.tokenizer, messages)
 
     # -- the two sides of the bar ---------------------------------------------------------------------------------
 
     def _embeds(self, prompt: Prompt) -> Tensor:
         """All of a prompt with its prefix in its place [t, d]."""
         embeds = self.embed(self.prompt_ids(prompt.messages))
-        if prompt.prefix is None:
-            return embeds
-        prefix, at = self.soft(prompt), _BEFORE[prompt.position]
-        after = [prefix] if prompt.position in ("last", "both") else []
-        before = [embeds[:at], prefix] if at is not None else []
-        return torch.cat([*before, embeds[at or 0 :], *after])
+        return embeds if prompt.prefix is None else with_prefix(embeds, self.soft(prompt), prompt.position)
 
     def _left(self, prompts: Sequence[Prompt]) -> _Left:
         return self._pad([self._embeds(p) for p in prompts])

@@ -161,7 +161,9 @@ def measure(
 
     Raises:
         DataError: there are no examples, their answers are withheld, or a control is impossible on them.
+        MismatchError: the backbone gives no log-probabilities.
     """
+    method.backbone.check_scores(f"measuring method {method.name!r}")
     if not examples:
         raise DataError(f"task {info.name!r}: the split has no examples to measure on; give it more data")
     if withheld := next((e.id for e in examples if not e.target.strip()), None):

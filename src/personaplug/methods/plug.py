@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from personaplug.backbones.base import Backbone, TrainableBackbone
+from personaplug.backbones.base import Backbone, SoftBackbone, TrainableBackbone
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.errors import ConfigError, MismatchError
 from personaplug.methods.base import Layered, build_text, encodes_text
@@ -48,11 +48,11 @@ class PlugMethod(Layered):
         task: TaskInfo | None = None,
     ) -> None:
         super().__init__(config, backbone=backbone, vectors=vectors, task=task)
-        if not isinstance(backbone, TrainableBackbone):
+        if not isinstance(backbone, SoftBackbone):
             raise MismatchError(
-                f"method {self.name!r} needs a backbone that gradients flow through, not {backbone.key!r}"
+                f"method {self.name!r} needs a backbone that knows its token embeddings, not {backbone.key!r}"
             )
-        self.backbone: TrainableBackbone = backbone
+        self.backbone: SoftBackbone = backbone
         given = config.history_text or (task.history_text if task else "{input} {output}")
         self.templates = (given,) if isinstance(given, str) else given
         self.device = backbone.device
@@ -123,6 +123,20 @@ class PlugMethod(Layered):
 
     # -- once, over many users ------------------------------------------------------------------------------------
 
+    @property
+    def trainable(self) -> TrainableBackbone:
+        """Its backbone, if gradients flow through it.
+
+        Raises:
+            MismatchError: they do not.
+        """
+        if not isinstance(self.backbone, TrainableBackbone):
+            raise MismatchError(
+                f"method {self.name!r} is trained through a model in this process, and {type(self.backbone).__name__} "
+                f"runs elsewhere: train it on a backbone of the same weights ({self.backbone.key}), then put it in front"
+            )
+        return self.backbone
+
     @override
     def fit(
         self, train: Sequence[Example], dev: Sequence[Example], training: TrainingConfig, folder: Path
@@ -164,7 +178,7 @@ class PlugMethod(Layered):
             prefixes, seen = self._personas([e.request for e in here], profiles)
             position, targets = self.config.position, [e.target for e in here]
             nats = [
-                self.backbone.loss(
+                self.trainable.loss(
                     [Prompt(e.request.messages, p, position) for e, p in zip(side, prefixes, strict=True)], targets
                 )
                 for side in (here, written[start : start + _BATCH])

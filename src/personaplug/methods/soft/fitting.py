@@ -39,18 +39,18 @@ class Fitting(nn.Module):
         self._parts = (method, method.config, objectives.parse(method.config.objective))
         self.examples = examples
         self.plain = plain
+        self.lengths = self._lengths(method)
         self.teachers = method.taught(examples)
         self.rows, self.matrix = self._history_matrix(method)
         self.frozen_queries = self._query_matrix(method)
-        self.lengths = self._lengths(method)
 
     def _lengths(self, method: PlugMethod) -> list[Length]:
         """With a late persona the prompt runs without gradients; else everything keeps activations."""
         prompts = [Prompt(e.request.messages) for e in self.examples]
-        whole = method.backbone.lengths(prompts, [e.target for e in self.examples])
+        whole = method.trainable.lengths(prompts, [e.target for e in self.examples])
         if method.config.position != "last":
             return [(n, 0) for n in whole]
-        before = method.backbone.lengths(prompts, [""] * len(prompts))
+        before = method.trainable.lengths(prompts, [""] * len(prompts))
         return [(n - m, m) for n, m in zip(whole, before, strict=True)]
 
     def _history_matrix(self, method: PlugMethod) -> tuple[list[Tensor], Tensor]:
@@ -122,7 +122,7 @@ class Fitting(nn.Module):
         if self.teachers:
             taught = [self.teachers[i] for i in at]
             targets = [e.target for e in picked]
-            loss = loss + method.backbone.divergence(self._prompts(picked, prefix), taught, targets)
+            loss = loss + method.trainable.divergence(self._prompts(picked, prefix), taught, targets)
         return loss
 
     def _prompts(self, examples: Sequence[Example], prefix: Tensor) -> list[Prompt]:
@@ -131,7 +131,7 @@ class Fitting(nn.Module):
 
     def _learnt(self, examples: Sequence[Example], prefix: Tensor) -> Tensor:
         """The first objective's loss [b]."""
-        backbone, names = self._parts[0].backbone, self._parts[2]
+        backbone, names = self._parts[0].trainable, self._parts[2]
         prompts = self._prompts(examples, prefix)
         if "options" in names:
             sizes = [len(e.options) for e in examples]

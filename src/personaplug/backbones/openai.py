@@ -1,0 +1,152 @@
+"""Any OpenAI-compatible chat server through the official client: closed models too, so text methods only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from openai.types.chat import ChatCompletion
+from typing_extensions import override
+
+from personaplug import models
+from personaplug.backbones.base import Backbone
+from personaplug.backbones.remote.client import Remote, sampled
+from personaplug.errors import ModelError
+from personaplug.types import Completion, Needs, Prompt, Sampling, Scored
+
+_CHARACTERS = 4  # of a token, where there is no tokenizer: about what English text has
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAIConfig:
+    """Which server and which model there.
+
+    Attributes:
+        model: its name on the server.
+        base_url: where the server's addresses begin.
+        api_key_env: the environment variable that holds the key (never the key itself: configurations are kept in
+            results and artifacts), or "" for a server that asks for none.
+        timeout: seconds for one request; the library tries twice more after a timeout, a lost connection, a 429 or a
+            5xx.
+        parallel: requests at once.
+        tokenizer: whose tokens budgets are counted in: a bundle's name, a folder or a hub id; "" takes
+            4 characters for a token.
+        limit: what the server calls the limit of an answer's tokens; OpenAI's newer models want
+            `max_completion_tokens`.
+        omit: what else the model refuses and is then not sent: `temperature`, `top_p`, `stop`, `seed`.
+    """
+
+    model: str
+    base_url: str = "https://api.openai.com/v1"
+    api_key_env: str = "OPENAI_API_KEY"
+    timeout: float = 120.0
+    parallel: int = 8
+    tokenizer: str = ""
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    omit: tuple[Literal["temperature", "top_p", "stop", "seed"], ...] = ()
+
+
+class OpenAIBackbone(Backbone):
+    """A chat model behind OpenAI's protocol. No user is named to it: what a method writes is all it learns of them."""
+
+    Config = OpenAIConfig
+    summary = "any OpenAI-compatible chat server, closed models too; text only, no scores"
+    source = "OpenAI chat completions"
+    accepts = Needs.TEXT
+    scores = False
+
+    def __init__(self, config: OpenAIConfig) -> None:
+        self.config = config
+        self.key = f"openai:{config.model}@{urlsplit(config.base_url).netloc.rpartition('@')[2]}"
+        self._remote = Remote(
+            "openai", config.base_url, config.model,
+            api_key_env=config.api_key_env, timeout=config.timeout, parallel=config.parallel,
+        )  # fmt: skip
+        self._tokenizer = _tokenizer(config.tokenizer) if config.tokenizer else None
+
+    @override
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+        return self._remote.each(lambda prompt: self._answer(prompt, sampling), prompts)
+
+    def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
+        if sampling.max_tokens <= 0:  # which servers refuse
+            return Completion("", (), self._read(prompt), "length")
+        with self._remote.told():
+            answer = self._remote.client.chat.completions.create(**self._body(prompt, sampling))
+        if not isinstance(answer, ChatCompletion) or not answer.choices:
+            raise self._remote.no_answer()
+        [choice, *_] = answer.choices
+        text = choice.message.content or ""
+        usage = answer.usage
+        return Completion(
+            text,
+            # Their ids are not told, their number is; thoughts that are not shown count among them.
+            tuple(range(usage.completion_tokens if usage else self.count(text))),
+            usage.prompt_tokens if usage else self._read(prompt),
+            "length" if choice.finish_reason == "length" else "stop",
+        )
+
+    @override
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        if sampling.max_tokens <= 0:
+            return
+        body = self._body(prompt, sampling)
+        with self._remote.told(), self._remote.client.chat.completions.create(**body, stream=True) as chunks:
+            for chunk in chunks:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+
+    @override
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
+        """Nothing: chats give no likelihood of given words.
+
+        Raises:
+            MismatchError: something is to be scored.
+        """
+        if prompts:
+            self.check_scores("scoring")
+        return []
+
+    @override
+    def count(self, text: str) -> int:
+        if self._tokenizer is None:
+            return -(-len(text) // _CHARACTERS)
+        return len(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    @override
+    def cut(self, text: str, tokens: int) -> str:
+        if self._tokenizer is None:
+            return text[: max(tokens, 0) * _CHARACTERS]
+        from personaplug.tokenized import cut_text
+
+        return cut_text(self._tokenizer, text, tokens)
+
+    def _read(self, prompt: Prompt) -> int:
+        return sum(self.count(m.content) for m in prompt.messages)
+
+    def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
+        self.check(prompt.needs, "a prompt")
+        given = {k: v for k, v in sampled(sampling).items() if k not in self.config.omit}
+        return {
+            "model": self.config.model,
+            "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+            self.config.limit: sampling.max_tokens,
+            **given,
+        }
+
+
+def _tokenizer(name: str) -> Any:
+    """The tokenizer of a model whose weights are not loaded.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    found = models.resolve(name)
+    try:
+        return AutoTokenizer.from_pretrained(found.location, revision=found.revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"tokenizer {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,1 @@
+"""What backbones share whose model is served elsewhere."""

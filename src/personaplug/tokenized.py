@@ -1,0 +1,136 @@
+"""What backbones share whose prompts are tokenized and embedded here, wherever the rest of the model runs.
+
+Shapes: n: tokens, k: prefix tokens, t: both together, d: the model's width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from personaplug.backbones.base import SoftBackbone
+from personaplug.errors import DataError
+from personaplug.types import Message, Prompt
+
+_REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
+
+# How many of a prompt's tokens stand before a prefix of each position; None: it stands at the end alone.
+_BEFORE = {"first": 0, "second": 1, "both": 0, "last": None}
+
+
+class TokenizedBackbone(SoftBackbone):
+    """A backbone with its tokenizer and its token embeddings on this machine.
+
+    Args:
+        key: identity of the weights.
+        tokenizer: the model's tokenizer.
+        embedding: the model's layer of token embeddings, on its device.
+        dtype: of the prefixes that the model reads.
+        context: tokens that the model reads at most.
+    """
+
+    def __init__(self, key: str, tokenizer: Any, embedding: Any, dtype: torch.dtype, context: int) -> None:
+        self.key = key
+        self.tokenizer = tokenizer
+        self.embedding = embedding
+        self.dtype = dtype
+        self.context = context
+        self.device = embedding.weight.device
+        self.width = int(embedding.weight.shape[1])
+        self.token_norm = mean_token_norm(embedding)
+        self.remembers = _REMEMBERED
+        self._remembered: dict[tuple[Message, ...], list[int]] = {}
+
+    @abstractmethod
+    def _text(self, messages: tuple[Message, ...]) -> str:
+        """A conversation as the model reads it, up to where the answer begins."""
+
+    def prompt_ids(self, messages: tuple[Message, ...]) -> list[int]:
+        """Token ids of a conversation up to where the answer begins.
+
+        Raises:
+            DataError: more tokens than the model reads.
+        """
+        ids = self._remembered.get(messages)
+        if ids is None:
+            special = not self.tokenizer.chat_template
+            ids = list(self.tokenizer(self._text(messages), add_special_tokens=special).input_ids)
+            if len(ids) >= self.context:
+                raise DataError(
+                    f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
+                )
+            if len(self._remembered) >= self.remembers:
+                with suppress(RuntimeError, StopIteration):  # another thread is at it
+                    self._remembered.pop(next(iter(self._remembered)), None)
+            self._remembered[messages] = ids
+        return ids
+
+    @override
+    def count(self, text: str) -> int:
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    @override
+    def cut(self, text: str, tokens: int) -> str:
+        return cut_text(self.tokenizer, text, tokens)
+
+    def left_length(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, its prefix included."""
+        soft = 0 if prompt.prefix is None else len(prompt.prefix)
+        return len(self.prompt_ids(prompt.messages)) + (2 * soft if prompt.position == "both" else soft)
+
+    def embed(self, ids: Sequence[int]) -> Tensor:
+        """The model's own embeddings [n, d] of token ids."""
+        return self.embedding(torch.tensor(ids, dtype=torch.long, device=self.device))
+
+    @override
+    def words(self, text: str) -> Tensor:
+        return self.embed(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def soft(self, prompt: Prompt) -> Tensor:
+        """The prompt's soft tokens [k, d] as the model reads them.
+
+        Raises:
+            DataError: they are not as wide as the model.
+        """
+        prefix = torch.as_tensor(prompt.prefix).to(self.device, self.dtype)
+        if prefix.ndim != 2 or prefix.shape[1] != self.width:
+            raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
+        return prefix
+
+
+def chat_text(tokenizer: Any, messages: tuple[Message, ...]) -> str:
+    """A conversation in the words of the model's chat template; where it has none, the messages one after another."""
+    if not tokenizer.chat_template:
+        return "\n\n".join(m.content for m in messages) + "\n\n"
+    chat = [{"role": m.role, "content": m.content} for m in messages]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+
+
+def cut_text(tokenizer: Any, text: str, tokens: int) -> str:
+    """The text's first `tokens` tokens as text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    if len(encoded.input_ids) <= tokens:
+        return text
+    # By where tokens end in the text: decoding would spell an unknown token as its name.
+    return text[: encoded.offset_mapping[tokens - 1][1]] if tokens > 0 else ""
+
+
+def with_prefix(embeds: Tensor, prefix: Tensor, position: str) -> Tensor:
+    """A prompt's embeddings [n, d] with its prefix [k, d] in its place: [t, d]."""
+    at = _BEFORE[position]
+    after = [prefix] if position in ("last", "both") else []
+    before = [embeds[:at], prefix] if at is not None else []
+    return torch.cat([*before, embeds[at or 0 :], *after])
+
+
+@torch.no_grad()
+def mean_token_norm(embedding: Any) -> float:
+    """Mean L2 norm of what the embedding layer returns for each token (some models scale inside it)."""
+    vocabulary = torch.arange(embedding.weight.shape[0], device=embedding.weight.device)
+    return float(torch.cat([embedding(ids).float().norm(dim=-1) for ids in vocabulary.split(8192)]).mean())
