@@ -13,7 +13,7 @@ from typing_extensions import override
 from personaplug import models
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.remote.client import Remote, sampled
-from personaplug.errors import ModelError
+from personaplug.backbones.remote.embedding import load_tokenizer
 from personaplug.types import Completion, Needs, Prompt, Sampling, Scored
 
 _CHARACTERS = 4  # of a token, where there is no tokenizer: about what English text has
@@ -64,7 +64,7 @@ class OpenAIBackbone(Backbone):
             "openai", config.base_url, config.model,
             api_key_env=config.api_key_env, timeout=config.timeout, parallel=config.parallel,
         )  # fmt: skip
-        self._tokenizer = _tokenizer(config.tokenizer) if config.tokenizer else None
+        self._tokenizer = load_tokenizer(models.resolve(config.tokenizer)) if config.tokenizer else None
 
     @override
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
@@ -135,18 +135,3 @@ class OpenAIBackbone(Backbone):
             self.config.limit: sampling.max_tokens,
             **given,
         }
-
-
-def _tokenizer(name: str) -> Any:
-    """The tokenizer of a model whose weights are not loaded.
-
-    Raises:
-        ModelError: there is none.
-    """
-    from transformers import AutoTokenizer
-
-    found = models.resolve(name)
-    try:
-        return AutoTokenizer.from_pretrained(found.location, revision=found.revision)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"tokenizer {name!r} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -133,7 +133,7 @@ class PlugMethod(Layered):
         if not isinstance(self.backbone, TrainableBackbone):
             raise MismatchError(
                 f"method {self.name!r} is trained through a model in this process, and {type(self.backbone).__name__} "
-                f"runs elsewhere: train it on a backbone of the same weights ({self.backbone.key}), then put it in front"
+                f"runs elsewhere: train it on a backbone of the same weights ({self.backbone.key})"
             )
         return self.backbone
 

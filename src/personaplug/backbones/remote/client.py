@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,8 @@ class Remote:
             yield
         except openai.OpenAIError as error:
             raise self._in_a_line(error) from error
+        except json.JSONDecodeError as error:
+            raise self.no_answer() from error
 
     def entry(self) -> Any:
         """What the server says of the model.
@@ -94,29 +97,31 @@ class Remote:
         return f"backbone {self.what!r}: the server {self.base_url}"
 
     def _in_a_line(self, error: openai.OpenAIError) -> PersonaplugError:
-        said = " ".join(str(getattr(error, "message", error)).split())[:_SHOWN]
+        said = _line(getattr(error, "message", error))
+        kind: type[PersonaplugError] = ModelError
         match error:
             case openai.APITimeoutError():
-                return BusyError(f"{self._at} gave no answer within {self.timeout:g} s; try again, or raise timeout")
+                kind, told = BusyError, f"gave no answer within {self.timeout:g} s; try again, or raise timeout"
             case openai.APIConnectionError():
-                cause = " ".join(str(error.__cause__ or said).split())[:_SHOWN]
-                return ModelError(f"{self._at} is not reached ({cause}); start it, or correct base_url")
+                told = f"is not reached ({_line(error.__cause__ or said)}); start it, or correct base_url"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 held = f"the key in {self.api_key_env}" if self.api_key_env else "requests without a key"
-                return ConfigError(f"{self._at} refuses {held} ({error.status_code}); set api_key_env to a good key's")
+                kind, told = ConfigError, f"refuses {held} ({error.status_code}); set api_key_env to a good key's name"
             case openai.NotFoundError():
-                return ModelError(
-                    f"{self._at} does not know model {self.model!r} or the address ({said}); GET {self.base_url}/models "
-                    "lists its models"
-                )
+                told = f"has no model {self.model!r}, or no such address ({said}); correct model or base_url"
             case openai.RateLimitError():
-                return BusyError(f"{self._at} takes no more now (429: {said}); try again later, or lower parallel")
+                kind, told = BusyError, f"takes no more now (429: {said}); try again later, or lower parallel"
             case openai.APIStatusError() if error.status_code < 500:
-                return DataError(f"{self._at} refuses the request ({error.status_code}: {said}); change what it names")
+                kind, told = DataError, f"refuses the request ({error.status_code}: {said}); change what it names"
             case openai.APIStatusError():
-                return ModelError(f"{self._at} failed ({error.status_code}: {said}); look into its log")
+                told = f"failed ({error.status_code}: {said}); look into its log"
             case _:
-                return ModelError(f"{self._at} cannot be understood ({said}); is it OpenAI-compatible?")
+                told = f"broke off ({said}); look into its log"
+        return kind(f"{self._at} {told}")
+
+
+def _line(said: object) -> str:
+    return " ".join(str(said).split())[:_SHOWN]
 
 
 def sampled(sampling: Sampling) -> dict[str, Any]:
