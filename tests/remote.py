@@ -49,7 +49,7 @@ def scripted(answer: Callable[[str, dict[str, Any]], Reply]) -> Iterator[Remotel
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.bodies.append(body)
-            seen.headers.append(dict(self.headers))
+            seen.headers.append({k.lower(): v for k, v in self.headers.items()})
             self._reply(answer(self.path, body))
 
         def _reply(self, reply: Reply):

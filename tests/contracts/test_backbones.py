@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,35 @@ import torch
 
 from personaplug import registry
 from personaplug.backbones.base import Backbone
+from personaplug.backbones.echo import EchoBackbone
+from personaplug.errors import MismatchError
 from personaplug.types import Message, Needs, Prompt, Sampling
+from remote import vllm_like
+from serving import OPEN, served, text_service
 
 PROMPTS = [Prompt((Message("user", text),)) for text in ("a b c", "tell me more please", "no")]
 
 
+@pytest.fixture(scope="module")
+def served_elsewhere(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Servers for the backbones whose models run elsewhere, and how those are built."""
+    path = tmp_path_factory.mktemp("served") / "users.db"
+    with (
+        served(text_service(path, EchoBackbone(), OPEN, ("none",)), path) as chats,
+        vllm_like(tiny_causal, "tiny") as completions,
+    ):
+        yield {
+            "openai": {"model": "echo:none", "base_url": f"{chats.url}/v1", "api_key_env": ""},
+            "vllm": {"model": str(tiny_causal), "served": "tiny", "base_url": completions.url},
+        }
+
+
 @pytest.fixture(params=registry.names("backbone"))
-def backbone(request: pytest.FixtureRequest, tiny_causal: Path, tiny_t5: Path) -> Backbone:
+def backbone(
+    request: pytest.FixtureRequest, tiny_causal: Path, tiny_t5: Path, served_elsewhere: dict[str, Any]
+) -> Backbone:
     made = {
+        **served_elsewhere,
         "echo": {},
         "causal": {"model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
         "seq2seq": {"model": str(tiny_t5), "dtype": "float32", "device": "cpu"},
@@ -50,6 +72,10 @@ def test_streamed_pieces_join_to_the_answer(backbone: Backbone) -> None:
 
 
 def test_scores_are_log_probabilities_and_independent_of_the_batch(backbone: Backbone) -> None:
+    if not backbone.scores:
+        with pytest.raises(MismatchError, match="needs log-probabilities"):
+            backbone.score(PROMPTS[:1], ["yes"])
+        return
     pairs = [(p, c) for p in PROMPTS for c in ("yes", "no please")]
     for (prompt, text), scored in zip(pairs, backbone.score(*map(list, zip(*pairs, strict=True))), strict=True):
         assert scored.logprob <= 0
