@@ -128,7 +128,8 @@ def vllm_like(folder: Path, name: str, context: int = 256, dtype: torch.dtype = 
         head = {"id": "cmpl", "object": "text_completion", "created": 0, "model": name}
         if body.get("stream"):
             parts = [text[i : i + 3] for i in range(0, len(text), 3)]
-            return Reply([{**head, "choices": [{**choice, "text": p, "finish_reason": None}]} for p in parts])
+            growing = [{**head, "choices": [{**choice, "text": p, "finish_reason": None}]} for p in parts]
+            return Reply([*growing, {**head, "choices": [{**choice, "text": ""}]}])
         return Reply({**head, "choices": [choice]})
 
     with scripted(answer) as seen:

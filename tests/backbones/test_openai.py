@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from personaplug import registry
+from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.exchange import predict
 from personaplug.bench.run import measure
 from personaplug.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
+from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
@@ -27,6 +29,11 @@ def said(text: str | None = "yes", finish: str = "stop", usage: bool = True) -> 
     body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
     counted = {"usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}} if usage else {}
     return Reply({**body, **counted})
+
+
+def chunk(text: str) -> dict[str, object]:
+    head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
+    return {**head, "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
 
 
 def failed(status: int, message: str) -> Reply:
@@ -123,9 +130,8 @@ def test_what_a_server_refuses_is_one_line_with_a_way_out(reply, kind, way_out) 
             built(seen.url).generate([ask("a"), ask("b")], Sampling())
         assert seen.url in str(told.value)
         assert "\n" not in str(told.value)
-        if reply.status >= 400:
-            with pytest.raises(kind, match=way_out):
-                list(built(seen.url).stream(ask("a"), Sampling()))
+        with pytest.raises(kind, match=way_out):
+            list(built(seen.url).stream(ask("a"), Sampling()))
 
 
 def test_a_server_that_is_not_there_is_named() -> None:
@@ -146,9 +152,7 @@ def test_a_server_that_takes_too_long_is_named() -> None:
 
 
 def test_a_stream_that_breaks_off_says_so_after_what_came() -> None:
-    chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
-    chunks = [{**chunk, "choices": [{"index": 0, "delta": {"content": "half"}, "finish_reason": None}]}]
-    with scripted(lambda *_: Reply(chunks, broken=True)) as seen:
+    with scripted(lambda *_: Reply([chunk("half")], broken=True)) as seen:
         stream = built(seen.url).stream(ask("a"), Sampling())
         assert next(stream) == "half"
         with pytest.raises(ModelError, match="is not reached"):
@@ -161,6 +165,25 @@ def test_a_transient_failure_is_tried_again_by_the_library() -> None:
         made = built(seen.url)
         made._remote.client.max_retries = 2
         assert made.generate([ask("a")], Sampling())[0].text == "at last"
+
+
+def test_a_text_method_in_front_of_a_closed_model_is_kept_and_served_like_any_other(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    info = TaskInfo("chat", "text", history_text="{input} {output}")
+    with scripted(lambda _, body: Reply([chunk(str(body["messages"]))])) as seen:
+        section = {"name": "openai", "model": "m", "base_url": seen.url, "api_key_env": "MY_KEY"}
+        run = RunConfig(backbone=section, encoder={}, method={"name": "recent", "k": 1})
+        assemble(run, info, None).save(tmp_path / "recent", {}, {})
+        assert "sk-secret" not in "".join(f.read_text("latin-1") for f in (tmp_path / "recent").iterdir())
+        path = tmp_path / "users.db"
+        loading = Loading(registry.build("store", "sql", {"url": str(path)}), OPEN)
+        loading.add(str(tmp_path / "recent"))
+        with served(loading.service(), path) as live, live.client() as client:
+            client.post("/v1/users/ada/history", json={"id": "1", "input": "what", "output": "red"}).raise_for_status()
+            body = {"model": "m:recent", "user": "ada", "messages": [{"role": "user", "content": "and now?"}]}
+            text = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+        assert "red" in text
+        assert "and now?" in text
 
 
 def test_a_method_that_needs_more_than_text_is_refused_when_built() -> None:

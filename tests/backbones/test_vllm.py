@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 
 import pytest
@@ -13,10 +14,12 @@ from personaplug import assembly, registry
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.errors import DataError, MismatchError, ModelError
+from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
 from personaplug.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from remote import vllm_like
+from serving import OPEN, served
 
 INFO = TaskInfo("chat", "text", history_text="{input} {output}")
 MESSAGES = [
@@ -43,6 +46,16 @@ def llama(tiny_causal, tmp_path_factory):
             "backbone", "vllm", {"model": str(tiny_causal), "served": "served", "base_url": seen.url}
         )
         yield CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu")), there, seen, tiny_causal
+
+
+def save_plug(backbone, model, folder) -> None:
+    """An artifact of an untrained plug."""
+    run = RunConfig(
+        backbone={"name": "causal", "model": str(model), "dtype": "float32", "device": "cpu"},
+        encoder={"name": "hashing", "width": 16},
+        method={"name": "plug"},
+    )
+    assemble(run, INFO, None, backbone).save(folder, {}, {})
 
 
 def prefixes(backbone, count, k=3):
@@ -121,12 +134,7 @@ def test_rows_that_could_break_the_server_are_never_sent(llama, prefix, said) ->
 
 def test_a_plug_trained_against_the_model_here_answers_the_same_in_front_of_the_server(llama, tmp_path) -> None:
     here, there, _, folder = llama
-    run = RunConfig(
-        backbone={"name": "causal", "model": str(folder), "dtype": "float32", "device": "cpu"},
-        encoder={"name": "hashing", "width": 16},
-        method={"name": "plug"},
-    )
-    assemble(run, INFO, None, here).save(tmp_path / "plug", {}, {})
+    save_plug(here, folder, tmp_path / "plug")
     mine, its = (assembly.load(tmp_path / "plug", None, b).method for b in (here, there))
     history = History(
         "ada", tuple(Behavior("ada", str(i), "what is", t, at=float(i)) for i, t in enumerate(("red", "no")))
@@ -137,16 +145,29 @@ def test_a_plug_trained_against_the_model_here_answers_the_same_in_front_of_the_
     assert answers[0] == answers[1]
 
 
+def test_a_server_of_ours_puts_a_plug_in_front_of_a_model_that_runs_elsewhere(llama, tmp_path) -> None:
+    here, _, seen, folder = llama
+    save_plug(here, folder, tmp_path / "plug")
+    answers = []
+    section = {"name": "vllm", "base_url": seen.url, "served": "served"}
+    for n, settings in enumerate((OPEN, dataclasses.replace(OPEN, backbone=section))):
+        loading = Loading(registry.build("store", "sql", {"url": str(tmp_path / f"{n}.db")}), settings)
+        loading.add(str(tmp_path / "plug"))
+        path = tmp_path / f"{n}.db"
+        with served(loading.service(), path) as live, live.client() as client:
+            client.post("/v1/users/ada/history", json={"id": "1", "input": "what", "output": "red"}).raise_for_status()
+            body = {"model": f"{folder.name}:plug", "user": "ada", "max_tokens": 6}
+            reply = client.post("/v1/chat/completions", json={**body, "messages": [{"role": "user", "content": "a b"}]})
+            assert reply.json()["personaplug"]["personalized"]
+            answers.append(reply.json()["choices"][0]["message"]["content"])
+    assert answers[0] == answers[1]
+
+
 def test_a_plug_of_other_weights_is_refused_in_front_of_it(llama, tmp_path) -> None:
     _, there, _, _ = llama
     torch.manual_seed(3)
     other = tiny.save_causal(tmp_path / "other", words=[*tiny.WORDS, "more"][::-1])
-    run = RunConfig(
-        backbone={"name": "causal", "model": str(other), "dtype": "float32", "device": "cpu"},
-        encoder={"name": "hashing", "width": 16},
-        method={"name": "task_prompt"},
-    )
-    assemble(run, INFO, None).save(tmp_path / "plug", {}, {})
+    save_plug(None, other, tmp_path / "plug")
     with pytest.raises(MismatchError, match="trained against backbone"):
         assembly.load(tmp_path / "plug", None, there)
 

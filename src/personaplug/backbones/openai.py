@@ -90,13 +90,9 @@ class OpenAIBackbone(Backbone):
 
     @override
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
-        if sampling.max_tokens <= 0:
-            return
-        body = self._body(prompt, sampling)
-        with self._remote.told(), self._remote.client.chat.completions.create(**body, stream=True) as chunks:
-            for chunk in chunks:
-                if chunk.choices and chunk.choices[0].delta.content:
-                    yield chunk.choices[0].delta.content
+        if sampling.max_tokens > 0:
+            create, body = self._remote.client.chat.completions.create, self._body(prompt, sampling)
+            yield from self._remote.pieces(create, body, lambda choice: choice.delta.content)
 
     @override
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:

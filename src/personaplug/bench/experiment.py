@@ -242,6 +242,7 @@ class Experiment:
         Raises:
             PersonaplugError: nothing at all could be measured; then no file is written.
         """
+        self.backbone.check_scores("a measurement")
         examples = self.examples(how.split, how.limit)
         planned = entries(self.seeded(seed), chosen, Needs.PREFIX in self.backbone.accepts)
         before = results.load(path) if path.exists() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,6 +49,15 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A bench report (`personaplug report`) for the page to show.")
     ] = None,
+    sets: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="backbone.*: a model that runs elsewhere in place of the artifact's own: backbone.name=vllm.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer's own default for a list
 ) -> None:
     """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
     from personaplug.serve.app import create_app
@@ -67,6 +76,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         waiting=waiting,
         request_seconds=seconds,
         openvino=openvino,
+        backbone=_backbone(sets),
     )
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
@@ -84,6 +94,16 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     running.run()
     if not running.started:
         raise ConfigError(f"--port {port}: {host} does not give it; name another one")
+
+
+def _backbone(sets: list[str]) -> dict[str, Any]:
+    """The section that `--set`s write."""
+    from personaplug.config import apply_sets
+
+    given = apply_sets({}, sets)
+    if set(given) - {"backbone"} or not isinstance(given.get("backbone", {}), dict):
+        raise ConfigError(f"--set {' '.join(sets)}: only backbone.* is set here, all else is the artifact's own")
+    return dict(given.get("backbone", {}))
 
 
 def _service(artifacts: list[str], store: Store, settings: Settings) -> Service:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from personaplug.errors import ConfigError, UnknownUserError, did_you_mean
 from personaplug.personalizer import Personalizer
@@ -203,8 +203,7 @@ class Loading:
         info = load_info(folder)
         key = _identity(info.backbone)
         if key not in self._backbones:
-            bounded = {"prompt_cache": self.settings.prompt_cache} if "prompt_cache" in info.backbone.config else {}
-            backbone = build_backbone({"name": info.backbone.name, **info.backbone.config, **bounded})
+            backbone = build_backbone(self._backbone_section(info.backbone))
             self._backbones[key] = _model_name(info.backbone), backbone, engine_of(backbone, self.settings)
         name, backbone, engine = self._backbones[key]
         encoder = self._encoders.get(_identity(info.encoder), "")
@@ -222,6 +221,14 @@ class Loading:
         if f"{name}:none" not in self.models:
             self.beside(served, "none")
         return served
+
+    def _backbone_section(self, part: Part) -> dict[str, Any]:
+        """How an artifact's backbone is built here."""
+        if self.settings.backbone:
+            own = {"model": part.config["model"]} if "model" in part.config else {}
+            return {**own, **self.settings.backbone}
+        bounded = {"prompt_cache": self.settings.prompt_cache} if "prompt_cache" in part.config else {}
+        return {"name": part.name, **part.config, **bounded}
 
     def _quicker(self, part: Part) -> Encoder | None:
         """The same encoder on a quicker runtime, where that is wanted and there is one."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Settings:
         prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
         prompts: tokenized conversations that it keeps.
         openvino: run sentence encoders in OpenVINO: the same vectors, up to twice as fast on a CPU.
+        backbone: a `[backbone]` section in place of the artifacts' own, for a model that runs elsewhere; its `model` is
+            the artifact's where none is given.
     """
 
     open_locally: bool = False
@@ -46,3 +50,4 @@ class Settings:
     prompt_cache: int = 256 << 20
     prompts: int = 1000
     openvino: bool = False
+    backbone: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -72,6 +72,18 @@ class Remote:
             raise self._in_a_line(error) from error
         except json.JSONDecodeError as error:
             raise self.no_answer() from error
+
+    def pieces(
+        self, create: Callable[..., Any], body: Mapping[str, Any], text: Callable[[Any], str | None]
+    ) -> Iterator[str]:
+        """What a stream's choices say, piece by piece; it is closed when nobody reads on."""
+        chunk = None
+        with self.told(), create(**body, stream=True) as chunks:
+            for chunk in chunks:
+                if chunk.choices and (piece := text(chunk.choices[0])):
+                    yield piece
+        if chunk is None:
+            raise self.no_answer()
 
     def entry(self) -> Any:
         """What the server says of the model.
