@@ -113,7 +113,7 @@ def test_the_key_is_read_from_the_environment_and_kept_nowhere(monkeypatch) -> N
 @pytest.mark.parametrize(
     ("reply", "kind", "way_out"),
     [
-        (failed(401, "bad key"), ConfigError, "refuses requests without a key .401.; set api_key_env"),
+        (failed(401, "bad key"), ModelError, "refuses requests without a key .401.; set api_key_env"),
         (failed(404, "no such model"), ModelError, "has no model 'm'.*correct model"),
         (failed(429, "slow\ndown"), BusyError, "429: .*slow down.*try again later"),
         (failed(400, "temperature is\nnot supported"), DataError, "temperature is not supported"),
@@ -128,7 +128,7 @@ def test_what_a_server_refuses_is_one_line_with_a_way_out(reply, kind, way_out) 
     with scripted(lambda *_: reply) as seen:
         with pytest.raises(kind, match=way_out) as told:
             built(seen.url).generate([ask("a"), ask("b")], Sampling())
-        assert seen.url in str(told.value)
+        assert (seen.url in str(told.value)) != (kind is DataError)  # which end users are told
         assert "\n" not in str(told.value)
         with pytest.raises(kind, match=way_out):
             list(built(seen.url).stream(ask("a"), Sampling()))
@@ -167,23 +167,43 @@ def test_a_transient_failure_is_tried_again_by_the_library() -> None:
         assert made.generate([ask("a")], Sampling())[0].text == "at last"
 
 
-def test_a_text_method_in_front_of_a_closed_model_is_kept_and_served_like_any_other(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def recent(tmp_path, monkeypatch):
+    """Our server in front of a closed model, with a method that writes the newest behaviour; what it answers ada."""
     monkeypatch.setenv("MY_KEY", "sk-secret")
-    info = TaskInfo("chat", "text", history_text="{input} {output}")
-    with scripted(lambda _, body: Reply([chunk(str(body["messages"]))])) as seen:
-        section = {"name": "openai", "model": "m", "base_url": seen.url, "api_key_env": "MY_KEY"}
-        run = RunConfig(backbone=section, encoder={}, method={"name": "recent", "k": 1})
-        assemble(run, info, None).save(tmp_path / "recent", {}, {})
-        assert "sk-secret" not in "".join(f.read_text("latin-1") for f in (tmp_path / "recent").iterdir())
-        path = tmp_path / "users.db"
-        loading = Loading(registry.build("store", "sql", {"url": str(path)}), OPEN)
-        loading.add(str(tmp_path / "recent"))
-        with served(loading.service(), path) as live, live.client() as client:
-            client.post("/v1/users/ada/history", json={"id": "1", "input": "what", "output": "red"}).raise_for_status()
-            body = {"model": "m:recent", "user": "ada", "messages": [{"role": "user", "content": "and now?"}]}
-            text = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
-        assert "red" in text
-        assert "and now?" in text
+
+    def answer(reply):
+        info = TaskInfo("chat", "text", history_text="{input} {output}")
+        with scripted(reply) as seen:
+            section = {"name": "openai", "model": "m", "base_url": seen.url, "api_key_env": "MY_KEY"}
+            run = RunConfig(backbone=section, encoder={}, method={"name": "recent", "k": 1})
+            assemble(run, info, None).save(tmp_path / "recent", {}, {})
+            path = tmp_path / "users.db"
+            loading = Loading(registry.build("store", "sql", {"url": str(path)}), OPEN)
+            loading.add(str(tmp_path / "recent"))
+            with served(loading.service(), path) as live, live.client() as client:
+                added = client.post("/v1/users/ada/history", json={"id": "1", "input": "what", "output": "red"})
+                added.raise_for_status()
+                body = {"model": "m:recent", "user": "ada", "messages": [{"role": "user", "content": "and now?"}]}
+                return client.post("/v1/chat/completions", json=body)
+
+    return answer
+
+
+def test_a_text_method_in_front_of_a_closed_model_is_kept_and_served_like_any_other(recent, tmp_path) -> None:
+    reply = recent(lambda _, body: Reply([chunk(str(body["messages"]))]))
+    text = reply.json()["choices"][0]["message"]["content"]
+    assert "red" in text
+    assert "and now?" in text
+    assert "sk-secret" not in "".join(f.read_text("latin-1") for f in (tmp_path / "recent").iterdir())
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(401, 503), (429, 503), (400, 400)])
+def test_end_users_are_not_told_where_the_model_runs(recent, theirs, ours) -> None:
+    reply = recent(lambda *_: failed(theirs, "because"))
+    assert reply.status_code == ours
+    assert "127.0.0.1" not in reply.text
+    assert ("because" in reply.text) == (ours == 400)
 
 
 def test_a_method_that_needs_more_than_text_is_refused_when_built() -> None:

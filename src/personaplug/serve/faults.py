@@ -93,8 +93,8 @@ def refusal_of(error: Exception) -> Refusal:
         return error
     message = _PREFIX.sub("", str(error))
     for kind, status, code in _KINDS:
-        # What begins so is about the store itself and not about the request.
-        if isinstance(error, kind) and (status == 404 or not message.startswith("store ")):
+        # What begins so is about the store, or where a model runs, and not about the request.
+        if isinstance(error, kind) and (status == 404 or not message.startswith(("store ", "backbone "))):
             said = "there is no such user; add some of their history first" if status == 404 else message
             return Refusal(status, said, code=code, retry_after=2 if status == 503 else None)
     LOG.error("failed", exc_info=error)

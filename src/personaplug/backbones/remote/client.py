@@ -118,13 +118,16 @@ class Remote:
                 told = f"is not reached ({_line(error.__cause__ or said)}); start it, or correct base_url"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 held = f"the key in {self.api_key_env}" if self.api_key_env else "requests without a key"
-                kind, told = ConfigError, f"refuses {held} ({error.status_code}); set api_key_env to a good key's name"
+                told = f"refuses {held} ({error.status_code}); set api_key_env to a good key's name"
             case openai.NotFoundError():
                 told = f"has no model {self.model!r}, or no such address ({said}); correct model or base_url"
             case openai.RateLimitError():
                 kind, told = BusyError, f"takes no more now (429: {said}); try again later, or lower parallel"
             case openai.APIStatusError() if error.status_code < 500:
-                kind, told = DataError, f"refuses the request ({error.status_code}: {said}); change what it names"
+                # What was asked is at fault, and whoever asked is told: not where the model runs.
+                return DataError(
+                    f"model {self.model!r} refuses this ({error.status_code}: {said}); change what it names"
+                )
             case openai.APIStatusError():
                 told = f"failed ({error.status_code}: {said}); look into its log"
             case _:
