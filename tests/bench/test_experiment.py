@@ -8,7 +8,7 @@ from personaplug.bench import results
 from personaplug.bench.experiment import Experiment, Measuring, read_run
 from personaplug.bench.showcase import duel, looks, short_requests
 from personaplug.bench.summary import summarize
-from personaplug.errors import ConfigError
+from personaplug.errors import ConfigError, MismatchError
 from personaplug.personalizer import Personalizer
 
 
@@ -48,6 +48,15 @@ def test_an_evaluation_measures_the_method_beside_its_controls(experiment, kept)
     pooled = summarize([found])
     assert pooled.metric == "accuracy"
     assert all(g.interval.low > 0 for g in pooled.gains)
+
+
+def test_likelihoods_are_refused_before_anything_is_trained_where_the_backbone_gives_none(
+    experiment, parrot, kept, monkeypatch
+):
+    monkeypatch.setattr(type(experiment.backbone), "scores", False)
+    with pytest.raises(MismatchError, match="a measurement needs log-probabilities"):
+        experiment.evaluate(0, Measuring(), kept())
+    assert parrot.fits == 0
 
 
 def test_seeds_are_trained_apart_and_the_frozen_model_is_measured_once(experiment, parrot, tmp_path, kept):

@@ -108,9 +108,19 @@ def test_others_are_not_served_without_a_key(artifact, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["none"], "folder first"), (["{artifact}", "plug"], "must be trained"), (["nowhere"], "no trained")],
+    [
+        (["none"], "folder first"),
+        (["{artifact}", "plug"], "must be trained"),
+        (["nowhere"], "no trained"),
+        (["{artifact}", "--set", "method.name=none"], "only backbone.*"),
+        (
+            ["{artifact}", "--set", "backbone.name=openai", "--set", "backbone.model=m"],
+            "OPENAI_API_KEY holds no key",
+        ),
+    ],
 )
-def test_what_cannot_be_served_is_named(artifact, tmp_path, words, says) -> None:
+def test_what_cannot_be_served_is_named(artifact, tmp_path, monkeypatch, words, says) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     refused = invoke("serve", *(w.format(artifact=artifact) for w in words), "--store", tmp_path / "users.db")
     assert refused.exit_code == 2
     assert says in refused.stderr.replace("\n", " ")
