@@ -5,8 +5,9 @@ backward to its input embeddings; no plug, no tokenizing, no histories, no optim
 Both are timed in turn, on a CPU in processor time, which others on the machine disturb least; what is reported is the
 median of ours / bare (1.0: the plug is free). For a persona that stands last, bare is the same bare step over ALL
 columns, since that is what training at the front would cost. Its first epoch reads each prompt and keeps its states,
-later ones find them: over two epochs, the default, it is the mean of both. Prompts are a message, or (long) what was said in the four before it too. Memory is the most that a step allocates
-beyond what is there before it (weights, optimizer), in units of the bare step's.
+later ones find them: over two epochs, the default, it is the mean of both. Prompts are a message, or (long) what was
+said in the four before it too. Memory is the most that a step allocates beyond what is there before it (weights,
+optimizer), in units of the bare step's.
 """
 
 from __future__ import annotations
