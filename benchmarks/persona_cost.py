@@ -128,10 +128,9 @@ def timed(methods: dict[str, Any], texts: list[str], asked_before: bool) -> dict
 def sizes(method: Any) -> dict[str, int]:
     """Parameters that `fit` changes, soft tokens that carry the user, and bytes stored of them."""
     modules = [m for m in (method.plug, method.query_encoder) if m is not None]
-    ends = 2 if method.config.position == "both" else 1
     return {
         "trained_parameters": sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad),
-        "persona_tokens": ends * method.config.persona_tokens,
+        "persona_tokens": method.config.persona_tokens,
         "user_bytes": sum(array.nbytes for array in (method.prepare(history()) or {}).values()),
     }
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.objectives import OBJECTIVES, contrast, nll, options, parse, weighted
+from personaplug.objectives import nll, options, weighted
 
 LOGPROBS = torch.tensor([[-1.0, -2.0, -3.0], [-0.5, 0.0, 0.0]])
 COUNTS = torch.tensor([3, 1])
@@ -47,30 +47,3 @@ def test_weights_have_mean_one_and_padding_has_none(pairs: list[tuple[float, flo
 def test_options_is_the_cross_entropy_of_the_right_one_among_its_own() -> None:
     scores = [torch.log(torch.tensor([0.1, 0.3])), torch.log(torch.tensor([0.2, 0.2, 0.4]))]
     assert options(scores, [1, 0]).tolist() == pytest.approx([-math.log(0.75), -math.log(0.25)])
-
-
-def test_contrast_is_lower_the_likelier_the_answer_is_with_ones_own_persona() -> None:
-    own, other = torch.tensor([1.0, 2.0, 3.0]), torch.full((3,), 2.0)
-    found = contrast(own, other)
-    assert found.tolist() == sorted(found.tolist())
-    assert found[1].item() == pytest.approx(math.log(2))
-
-
-@pytest.mark.parametrize("objective", [*sorted(OBJECTIVES.keys() - {"contrast"}), "nll+contrast", "contrast+options"])
-def test_names_are_joined_by_a_plus(objective: str) -> None:
-    assert parse(objective) == tuple(objective.split("+"))
-
-
-@pytest.mark.parametrize(
-    ("objective", "said"),
-    [
-        ("nl", "'nl' is unknown"),
-        ("nll+", "'' is unknown"),
-        ("nll contrast", "is unknown"),
-        ("contrast", "expected one of"),
-    ],
-)
-def test_what_teaches_nothing_is_refused_in_one_line(objective: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
-        parse(objective)
-    assert "\n" not in str(caught.value)

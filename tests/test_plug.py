@@ -72,7 +72,6 @@ configs = st.builds(
     standardize=st.booleans(),
     peers=st.sampled_from([0, 3]),
     projector_width=st.sampled_from([0, 5]),
-    unit_tokens=st.booleans(),
     history_text=st.sampled_from(["{output}", VIEWS]),
 )
 
@@ -81,7 +80,7 @@ def plain(**config: Any) -> PlugConfig:
     """The simplest plug with a persona, whatever the defaults are."""
     simple = {
         "persona_tokens": 2, "instruction_tokens": 1, "pooling": "mean", "nobody": False, "temperature": 1.0,
-        "unit_length": False, "standardize": False, "peers": 0, "unit_tokens": False, "history_text": "{output}",
+        "unit_length": False, "standardize": False, "peers": 0, "history_text": "{output}",
     }  # fmt: skip
     return PlugConfig(**(simple | config))
 
@@ -225,15 +224,6 @@ def test_with_unit_length_keys_and_queries_have_it(config: PlugConfig, n: int) -
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(n))
 
 
-@torch.no_grad()
-def test_unit_tokens_have_the_length_of_a_natural_token_times_their_gain() -> None:
-    plug = build(plain(unit_tokens=True, instruction_tokens=0))
-    assert plug.gain is not None
-    plug.gain.copy_(torch.tensor([[0.5], [3.0]]))
-    lengths = plug(some(3, 4, E) * 50, everybody(3, 4)).prefix.norm(dim=-1)
-    torch.testing.assert_close(lengths, torch.tensor([[1.0, 6.0]]).expand(3, -1))
-
-
 @given(configs, st.integers(1, 6), st.integers(0, 2**31))
 @settings(deadline=None, max_examples=40)
 @torch.no_grad()
@@ -247,9 +237,8 @@ def test_influences_are_shares_that_agree_with_leaving_each_behaviour_out(
     assert shares.shape == (n,)
     assert (shares >= 0).all()
     assert shares.sum().item() == pytest.approx(1, abs=1e-5)
-    # Ages shift when an older behaviour is left out, unit tokens hide by how much a sum moved, and where one behaviour
-    # has all the weight the difference drowns in rounding.
-    if "recent" in config.poolings or config.unit_tokens or weights.max() > 0.99:
+    # Ages shift when an older behaviour is left out; where one has all the weight, the difference drowns in rounding.
+    if "recent" in config.poolings or weights.max() > 0.99:
         return
     whole, moved = plug.pool(values[None], weights), []
     for i in range(n):

@@ -33,8 +33,7 @@ class PlugConfig:
     Attributes:
         persona_tokens: k, soft tokens that carry the user; 0 leaves only the instruction (the task prompt control).
         instruction_tokens: i, soft tokens shared by all users.
-        position: `first` (before the whole prompt, as in the paper), `second` (after its first token), `last` (right
-            before the answer) or `both` ends.
+        position: `first` (before the whole prompt, as in the paper) or `last` (right before the answer).
         pooling: names in `pooling.POOLINGS`, joined by +: `mean+nearest` is a static and a query-aware side by side.
         nobody: the average user takes part in every pooling, with a learned weight.
         temperature: divides the logits of the pooling `softmax`; the paper has 1.
@@ -45,14 +44,14 @@ class PlugConfig:
             (arXiv 2507.20849's differences, against a codebook instead of other users); 0 is off.
         projector_width: m; 0 means d.
         scale: length of a natural token; 0 means the backbone's mean token-embedding norm.
-        unit_tokens: every persona token has that length times a learned gain; else the projector's output is scaled.
         start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction, from
             which the projector's output then leads away (arXiv 2104.08691 section 3.2 initializes from words too).
         history_text: template, or templates, of what the encoder sees of a behaviour, each view encoded alone; queries
             are compared with the first. Empty means the task's own.
         query_prefix: put before the request's query before encoding (BGE-style encoders want one).
         query_encoder: of queries alone: `frozen`, or a copy of the encoder that is trained in `full` or by `lora`.
-        objective: what is learnt, names in `objectives.OBJECTIVES` joined by +.
+        objective: what is learnt: `nll` (next-token loss, arXiv 2409.11901, eq. 6), `weighted` (more on tokens that the
+            persona changes) or `options` (the right one of the task's options).
         history_dropout: while training, up to this share of a history is left out, drawn afresh at each use.
         max_history: at most this many behaviours, the newest (while training: a random subset).
         text: section of a text method whose messages the persona joins, as {name = "bm25", k = 1}; empty is none.
@@ -62,7 +61,7 @@ class PlugConfig:
 
     persona_tokens: int = 4
     instruction_tokens: int = 1
-    position: Literal["first", "second", "last", "both"] = "last"
+    position: Literal["first", "last"] = "last"
     pooling: str = "mean+nearest"
     nobody: bool = False
     temperature: float = 1.0
@@ -71,12 +70,11 @@ class PlugConfig:
     peers: int = 0
     projector_width: int = 0
     scale: float = 0.0
-    unit_tokens: bool = False
     start: Literal["random", "words"] = "words"
     history_text: str | tuple[str, ...] = ("{input}", "{output}")
     query_prefix: str = ""
     query_encoder: Literal["frozen", "lora", "full"] = "frozen"
-    objective: str = "nll"
+    objective: Literal["nll", "weighted", "options"] = "nll"
     history_dropout: float = 0.5
     max_history: int = 512
     text: Mapping[str, Any] = field(default_factory=dict)
@@ -153,7 +151,6 @@ class Plug(nn.Module):
         self.nobody = nn.Parameter(torch.zeros(len(self.poolings))) if config.nobody else None
         self.inner = nn.Linear(wide, width)
         self.outer = nn.Linear(max(len(self.poolings), 1) * width, max(config.persona_tokens, 1) * model_width)
-        self.gain = nn.Parameter(torch.ones(config.persona_tokens, 1)) if config.unit_tokens else None
         self.instruction = nn.Parameter(torch.rand(config.instruction_tokens, encoder_width))
         self.instruction_mlp = nn.Sequential(
             nn.Linear(encoder_width, model_width), nn.GELU(), nn.Linear(model_width, model_width)
@@ -175,11 +172,8 @@ class Plug(nn.Module):
         """Begin at the embeddings of words [w, d], repeated as needed: before training, the prefix is those words."""
         count = len(self.start)
         self.start.copy_(words.repeat(-(-count // len(words)), 1)[-count:])
-        if self.gain is None:
-            self.outer.weight.zero_()
-            self.outer.bias.zero_()
-        else:  # a length of 0 has no direction, and so no gradient
-            self.gain.zero_()
+        self.outer.weight.zero_()
+        self.outer.bias.zero_()
         for parameter in self.instruction_mlp[2].parameters():
             parameter.zero_()
 
@@ -283,8 +277,7 @@ class Plug(nn.Module):
             instruction = self.instruction_mlp(self.instruction) / self.instruction_norm
             parts.append(instruction.expand(len(pooled), -1, -1))
         if self.config.persona_tokens:
-            persona = self.outer(pooled.flatten(1)).unflatten(-1, (self.config.persona_tokens, self.model_width))
-            parts.append(persona if self.gain is None else self.gain * F.normalize(persona, dim=-1))
+            parts.append(self.outer(pooled.flatten(1)).unflatten(-1, (self.config.persona_tokens, self.model_width)))
         return self.start + self.scale * torch.cat(parts, dim=1)
 
     def pool(self, values: Tensor, weights: Tensor) -> Tensor:

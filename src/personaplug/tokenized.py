@@ -20,9 +20,6 @@ from personaplug.types import Message, Prompt
 
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
 
-# How many of a prompt's tokens stand before a prefix of each position; None: it stands at the end alone.
-_BEFORE = {"first": 0, "second": 1, "both": 0, "last": None}
-
 
 class TokenizedBackbone(SoftBackbone):
     """A backbone with its tokenizer and its token embeddings on this machine.
@@ -82,7 +79,7 @@ class TokenizedBackbone(SoftBackbone):
     def left_length(self, prompt: Prompt) -> int:
         """Tokens of a prompt, its prefix included."""
         soft = 0 if prompt.prefix is None else len(prompt.prefix)
-        return len(self.prompt_ids(prompt.messages)) + (2 * soft if prompt.position == "both" else soft)
+        return len(self.prompt_ids(prompt.messages)) + soft
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The model's own embeddings [n, d] of token ids."""
@@ -123,10 +120,7 @@ def cut_text(tokenizer: Any, text: str, tokens: int) -> str:
 
 def with_prefix(embeds: Tensor, prefix: Tensor, position: str) -> Tensor:
     """A prompt's embeddings [n, d] with its prefix [k, d] in its place: [t, d]."""
-    at = _BEFORE[position]
-    after = [prefix] if position in ("last", "both") else []
-    before = [embeds[:at], prefix] if at is not None else []
-    return torch.cat([*before, embeds[at or 0 :], *after])
+    return torch.cat([embeds, prefix] if position == "last" else [prefix, embeds])
 
 
 @torch.no_grad()

@@ -155,14 +155,14 @@ class Prompt:
     Attributes:
         messages: the conversation, with any text that the method added.
         prefix: soft tokens [k, d] (array or tensor; gradients flow through a tensor), or None.
-        position: where the prefix stands: `first` (before everything, as in the paper), `second` (after the first
-            token), `last` (right before the answer) or `both` (first and last); decoder-only backbones take all four.
+        position: where the prefix stands: `first` (before everything, as in the paper) or `last` (right before the
+            answer), which decoder-only backbones take.
         adapter: the name of an adapter on the weights, or None.
     """
 
     messages: tuple[Message, ...]
     prefix: Any | None = None
-    position: Literal["first", "second", "last", "both"] = "first"
+    position: Literal["first", "last"] = "first"
     adapter: str | None = None
 
     @property

@@ -21,7 +21,6 @@ from personaplug.errors import ConfigError, MismatchError
 from personaplug.methods.base import Layered, build_text, encodes_text
 from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
-from personaplug.objectives import parse
 from personaplug.plug import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Training, TrainingConfig, TrainingResult
@@ -65,14 +64,11 @@ class PlugMethod(Layered):
 
     def _check(self) -> None:
         """Refuse choices that contradict each other or the task."""
-        try:
-            names = parse(self.config.objective)
-        except ValueError as error:
-            raise ConfigError(f"method {self.name!r}: {error}") from None
-        if "options" in names and self.task is not None and self.task.kind not in ("choice", "rating"):
+        task = self.task
+        if self.config.objective == "options" and task is not None and task.kind not in ("choice", "rating"):
             raise ConfigError(
                 f"method {self.name!r}: objective 'options' needs a task of kind choice or rating, and "
-                f"{self.task.name!r} is of kind {self.task.kind}; use nll"
+                f"{task.name!r} is of kind {task.kind}; use nll"
             )
         if self.config.gate and not (self.config.text and self.config.persona_tokens):
             raise ConfigError(

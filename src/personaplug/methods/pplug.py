@@ -20,7 +20,7 @@ class PaperConfig(PlugConfig):
 
     persona_tokens: int = 1
     instruction_tokens: int = 1
-    position: Literal["first", "second", "last", "both"] = "first"
+    position: Literal["first", "last"] = "first"
     pooling: str = "softmax"
     start: Literal["random", "words"] = "random"
     history_text: str | tuple[str, ...] = ""

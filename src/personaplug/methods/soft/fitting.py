@@ -36,7 +36,7 @@ class Fitting(nn.Module):
         self.plug = method.plug
         self.query_encoder = method.query_encoder
         # In a tuple, torch does not see the method's own modules twice.
-        self._parts = (method, method.config, objectives.parse(method.config.objective))
+        self._parts = (method, method.config)
         self.examples = examples
         self.plain = plain
         self.lengths = self._lengths(method)
@@ -104,7 +104,7 @@ class Fitting(nn.Module):
         self, index: Tensor, vectors: Tensor, mask: Tensor, query: Tensor | None, seeds: Tensor | None = None
     ) -> Tensor:
         """Loss of each request [b]."""
-        method, config, _ = self._parts
+        method, config = self._parts
         at = index.tolist()
         picked = [self.examples[i] for i in at]
         if self.plain and seeds is not None:
@@ -113,12 +113,6 @@ class Fitting(nn.Module):
             query = method.queries([e.request.query for e in picked])
         prefix = self.plug(vectors, mask, query).prefix
         loss = self._learnt(picked, prefix)
-        if "contrast" in self._parts[2]:
-            other = self._learnt(picked, self.plug(vectors.roll(1, 0), mask.roll(1, 0), query).prefix)
-            users = [e.history.user for e in picked]
-            # A user is no contrast to themselves.
-            differ = torch.tensor([a != b for a, b in zip(users, users[-1:] + users[:-1], strict=True)]).to(loss)
-            loss = loss + differ * objectives.contrast(loss, other)
         if self.teachers:
             taught = [self.teachers[i] for i in at]
             targets = [e.target for e in picked]
@@ -130,17 +124,18 @@ class Fitting(nn.Module):
         return [Prompt(e.request.messages, p, position) for e, p in zip(examples, prefix, strict=True)]
 
     def _learnt(self, examples: Sequence[Example], prefix: Tensor) -> Tensor:
-        """The first objective's loss [b]."""
-        backbone, names = self._parts[0].trainable, self._parts[2]
+        """The objective's loss [b]."""
+        method, config = self._parts
+        backbone = method.trainable
         prompts = self._prompts(examples, prefix)
-        if "options" in names:
+        if config.objective == "options":
             sizes = [len(e.options) for e in examples]
             rows = [p for p, size in zip(prompts, sizes, strict=True) for _ in range(size)]
             scores = backbone.token_logprobs(rows, [o for e in examples for o in e.options])[0].sum(-1).split(sizes)
             return objectives.options(scores, [e.options.index(e.target) for e in examples])
         targets = [e.target for e in examples]
         logprobs, counts = backbone.token_logprobs(prompts, targets)
-        if "weighted" not in names:
+        if config.objective == "nll":
             return objectives.nll(logprobs, counts)
         with torch.no_grad():
             nobody = self.plug.nobodys_prefix(len(examples))
