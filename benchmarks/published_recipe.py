@@ -1,6 +1,6 @@
 """How much less wall time than the published recipe until the same development loss?
 
-    python benchmarks/published_recipe.py [--train 128] [--dev 24] [--timed 3]
+    python benchmarks/published_recipe.py [--train 64] [--dev 16] [--timed 3]
 
 The same data (chitchat), model (smollm2-135m), encoder (minilm) and distinct requests. The published recipe (arXiv
 2409.11901 and its released code; learning rate 1e-4, linear): 11 uses of each request, the model in float32, every
@@ -43,14 +43,16 @@ ENCODER = {"name": "sentence", "model": "minilm", "device": "cpu"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", type=int, default=128, help="distinct training requests")
-    parser.add_argument("--dev", type=int, default=24, help="development requests")
+    parser.add_argument("--train", type=int, default=64, help="distinct training requests")
+    parser.add_argument("--dev", type=int, default=16, help="development requests")
     parser.add_argument(
         "--timed", type=int, default=3, help="steps and evaluated requests of the recipe that are timed"
     )
     parser.add_argument("--results", type=Path, default=HERE)
     args = parser.parse_args()
-    task = build_task({"name": "jsonl", "path": str(data.path("chitchat")), "min_history": 8, "max_history": 64})
+    task = build_task(
+        {"name": "jsonl", "path": str(data.path("chitchat")), "min_history": 8, "max_history": 64, "dev": 0.15}
+    )
     train, dev = task.examples("train")[: args.train], task.examples("dev")[: args.dev]
     steps = COPIES * len(train) // BATCH
     theirs = recipe(task, train, dev, steps, args.timed)
