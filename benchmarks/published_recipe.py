@@ -72,7 +72,7 @@ def recipe(task: Any, train: Any, dev: Any, steps: int, timed: int) -> dict[str,
     backbone: Any = build_backbone({**BACKBONE, "dtype": "float32"})
     vectors = VectorCache(build_encoder(ENCODER, backbone))
     method: Any = build_method({"name": "pplug"}, backbone, vectors, task.info)
-    config = TrainingConfig(steps=steps, lr=1e-4, batch_size=BATCH, save_every=10_000)
+    config = TrainingConfig(steps=steps, lr=1e-4, batch_size=BATCH, save_every=10_000, eval_every=steps)
     with tempfile.TemporaryDirectory() as folder:
         result = method.fit(train, dev, config, Path(folder))
     loss = result.dev_curve[-1][1]
@@ -139,7 +139,8 @@ def until(task: Any, train: Any, dev: Any, loss: float) -> dict[str, Any]:
     per_epoch = -(-len(train) // BATCH)
     for epochs in (1, 2, 4):  # a schedule ends with its training: more epochs are another training, whose time is added
         method: Any = build_method({"name": "plug"}, backbone, vectors, task.info)
-        config = TrainingConfig(steps=epochs * per_epoch, lr=3e-3, batch_size=BATCH, save_every=10_000)
+        steps = epochs * per_epoch
+        config = TrainingConfig(steps=steps, lr=3e-3, batch_size=BATCH, save_every=10_000, eval_every=steps)
         with tempfile.TemporaryDirectory() as folder:
             result = method.fit(train, dev, config, Path(folder))
         reached = result.dev_curve[-1][1]

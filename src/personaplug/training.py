@@ -44,7 +44,7 @@ class TrainingConfig:
         seed: decides initial weights, batches, and dropped behaviours.
         bucket: requests of like length share batches (chosen within pools of this many batches); 0 is off.
         log_every: steps between logged losses.
-        eval_every: steps between evaluations on the development requests; 0 means at the end only.
+        eval_every: steps between evaluations on the development requests; 0 is never.
         save_every: steps between checkpoints.
         keep: checkpoints kept.
         report_to: `none`, `tensorboard`, or any integration of transformers.
