@@ -78,13 +78,14 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         openvino=openvino,
         backbone=_backbone(sets),
     )
+    named = _named(artifacts)  # before a store is made
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
         if not settings.open_locally and not KeyRing(keys).any_good():
             way_out = f"make a key with `personaplug keys create --store {store}`"
             raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
-        service = _service(artifacts, opened, settings)
+        service = _service(named, opened, settings)
         app = create_app(service, keys, report)
         left.pop_all()  # the app closes both
     for id_ in service.models:
@@ -106,19 +107,38 @@ def _backbone(sets: list[str]) -> dict[str, Any]:
     return dict(given.get("backbone", {}))
 
 
-def _service(artifacts: list[str], store: Store, settings: Settings) -> Service:
+def _named(artifacts: list[str]) -> list[tuple[str, str]]:
+    """Label ("" for none) and place of each artifact, or "" and a method's name.
+
+    Raises:
+        ConfigError: a method stands first.
+        ModelError: there is no such artifact.
+    """
+    from personaplug import registry
+    from personaplug.artifacts import load_info, locate
+
+    known = registry.names("method")
+    named = []
+    for at, given in enumerate(artifacts):
+        label, _, place = given.rpartition("=")
+        if place not in known:
+            load_info(locate(place))
+        elif at == 0:
+            raise ConfigError(f"{place!r}: a method alone has no model; name a trained one's folder first")
+        named.append((label, place))
+    return named
+
+
+def _service(named: list[tuple[str, str]], store: Store, settings: Settings) -> Service:
     """Load everything that was named."""
     from personaplug import registry
     from personaplug.serve.service import Loading
 
     loading, known = Loading(store, settings), registry.names("method")
     first: Served | None = None
-    for given in artifacts:
-        label, _, place = given.rpartition("=")
+    for label, place in named:
         if place in known and first is not None:
             loading.beside(first, place)
-        elif place in known:
-            raise ConfigError(f"{place!r}: a method alone has no model; name a trained one's folder first")
         else:
             err().print(f"loading {shown(place)} …", markup=False)
             served = loading.add(place, label)
