@@ -68,6 +68,7 @@ def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
         run: the experiment's configuration.
         chosen: labels under [methods] or names on the shelf; "all" is everything on both; none is what the
             configuration names, or where it names nothing, the bare model, the task prompt and the measured method.
+            "all" leaves out what learns from pairs of answers, which few tasks have, unless it is named.
         prefix: whether the backbone takes soft tokens; where it does not, "all" leaves out what needs them.
 
     Raises:
@@ -89,7 +90,8 @@ def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
                 f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
             )
         entry = Entry(label, _own_run(run, label, sections.get(label, {})))
-        if prefix or label in named or Needs.PREFIX not in entry.cls.needs:
+        runs = (prefix or Needs.PREFIX not in entry.cls.needs) and not entry.cls.compares
+        if runs or label in named:
             found[label] = entry
     return sorted(found.values(), key=lambda e: (e.cls.personal, e.cls.oracle))
 

@@ -14,6 +14,7 @@ const VIEWS = ["chat", "people", "compare", "report"];
 const get = (id) => document.getElementById(id);
 
 const notice = get("notice");
+let started = false;
 const wide = matchMedia("(min-width: 56rem)");
 const choose = wireTabs(get("tabs"), (id) => {
   const wanted = `#${id.slice("tab-".length)}`;
@@ -28,6 +29,10 @@ const openReport = reportView(get("panel-report"));
 
 /** Shows what the address names: `#chat`, `#people/NAME`, ... */
 function route() {
+  if (!started) { // what is loaded first shows it: a view made before would be made again under the reader's hands
+    mark(viewNamed().view);
+    return;
+  }
   if (location.hash === "#people" && wide.matches && state.user !== null) {
     history.replaceState(null, "", `#people/${encodeURIComponent(state.user)}`); // there is room for list and person
   }
@@ -58,7 +63,9 @@ function decoded(text) {
 
 async function start() {
   get("key").hidden = key.get() === "";
-  if (await trying(notice, () => state.load())) route();
+  if (!(await trying(notice, () => state.load()))) return;
+  started = true;
+  route();
 }
 
 const askKey = () => {
