@@ -49,30 +49,19 @@ class RunConfig:
     bench: Mapping[str, Any] = field(default_factory=dict)
 
 
-def split_section(section: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
-    """A section's name and the rest of it.
-
-    Raises:
-        ConfigError: the section has no name.
-    """
-    if not isinstance(section.get("name"), str):
-        raise ConfigError(f"[{kind}]: no name; one of: {', '.join(registry.names(kind))}")
-    return section["name"], {k: v for k, v in section.items() if k != "name"}
-
-
 def build_task(section: Mapping[str, Any]) -> Task:
     """The task of a `[task]` section."""
-    return registry.build("task", *split_section(section, "task"))
+    return registry.build("task", *registry.split_section(section, "task"))
 
 
 def build_store(section: Mapping[str, Any]) -> Store:
     """The store of a `[store]` section."""
-    return registry.build("store", *split_section(section, "store"))
+    return registry.build("store", *registry.split_section(section, "store"))
 
 
 def build_backbone(section: Mapping[str, Any]) -> Backbone:
     """The backbone of a `[backbone]` section; its weights are loaded."""
-    return registry.build("backbone", *split_section(section, "backbone"))
+    return registry.build("backbone", *registry.split_section(section, "backbone"))
 
 
 def build_encoder(section: Mapping[str, Any], backbone: Backbone) -> Encoder:
@@ -80,7 +69,7 @@ def build_encoder(section: Mapping[str, Any], backbone: Backbone) -> Encoder:
 
     So does a `hidden` part of a `joined` one: parts are built here too.
     """
-    name, config = split_section(section, "encoder")
+    name, config = registry.split_section(section, "encoder")
     shared: dict[str, Any] = {}
     if name == "hidden" and isinstance(backbone, InProcessBackbone):
         config.setdefault("model", backbone.config.model)
@@ -94,7 +83,7 @@ def build_method(
     section: Mapping[str, Any], backbone: Backbone, vectors: VectorCache | None, task: TaskInfo | None
 ) -> Method:
     """The method of a `[method]` section; refused if it does not fit the backbone."""
-    name, config = split_section(section, "method")
+    name, config = registry.split_section(section, "method")
     return registry.build("method", name, config, backbone=backbone, vectors=vectors, task=task)
 
 
@@ -111,7 +100,7 @@ class Assembly:
     def part(self, kind: str) -> Part:
         """What identifies the backbone or the encoder."""
         section = self.run.backbone if kind == "backbone" else self.run.encoder
-        name, _ = split_section(section, kind)
+        name, _ = registry.split_section(section, kind)
         thing: Any = self.backbone if kind == "backbone" else self._encoder()
         return Part(name, thing.key, getattr(thing, "width", 0), to_mapping(thing.config))
 
@@ -138,7 +127,7 @@ class Assembly:
 
 def encodes(run: RunConfig) -> bool:
     """Whether the run's method looks at vectors."""
-    name, section = split_section(run.method, "method")
+    name, section = registry.split_section(run.method, "method")
     cls: type[Method] = registry.find("method", name)
     return cls.encodes(from_mapping(cls.Config, section, where=f"method {name!r}"))
 

@@ -95,7 +95,7 @@ class Personalizer:
         Raises:
             UnknownUserError: the store holds no such user.
         """
-        stamp = (*self.store.stamp(user), self.method.key)
+        stamp = self._stamp(user)
         with self._lock:
             kept = self._kept.get(user)
         if kept is not None and kept.stamp == stamp:
@@ -157,7 +157,7 @@ class Personalizer:
         """
         if user is None:
             return Profile(History(""))
-        stamp = (*self.store.stamp(user), self.method.key)  # another process may have changed the user
+        stamp = self._stamp(user)
         with self._lock:
             kept = self._kept.get(user)
             good = kept is not None and (kept.stamp[1:] == stamp[1:] if stale else kept.stamp == stamp)
@@ -170,6 +170,10 @@ class Personalizer:
             with self._lock:
                 self._kept[user] = kept
         return kept.profile
+
+    def _stamp(self, user: str) -> _Stamp:
+        """What a prepared user is of: another process may have changed the user, or erased somebody."""
+        return (*self.store.stamp(user), self.method.key)
 
     def _prepared(self, stamp: _Stamp, history: History, before: _Kept | None) -> _Kept:
         key = self.method.key

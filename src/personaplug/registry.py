@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from personaplug.config import from_mapping
-from personaplug.errors import MissingExtraError, UnknownNameError, did_you_mean
+from personaplug.errors import ConfigError, MissingExtraError, UnknownNameError, did_you_mean
 
 # Kind -> (folder, base class in its base.py).
 SHELVES = {
@@ -88,6 +88,17 @@ def build(kind: str, name: str, config: Mapping[str, Any] | None = None, **parts
     """Build a named thing from a plain mapping (checked against the class's `Config`) and the parts it works with."""
     cls = find(kind, name)
     return cls(from_mapping(cls.Config, config or {}, where=f"{kind} {name!r}"), **parts)
+
+
+def split_section(section: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
+    """A section's name and the rest of it.
+
+    Raises:
+        ConfigError: the section has no name.
+    """
+    if not isinstance(section.get("name"), str):
+        raise ConfigError(f"[{kind}]: no name; one of: {', '.join(names(kind))}")
+    return section["name"], {k: v for k, v in section.items() if k != "name"}
 
 
 def missing_extra(what: str, error: ModuleNotFoundError) -> MissingExtraError:

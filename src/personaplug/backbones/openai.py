@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -11,10 +11,10 @@ from openai.types.chat import ChatCompletion
 from typing_extensions import override
 
 from personaplug import models
-from personaplug.backbones.base import Backbone
+from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, sampled
 from personaplug.backbones.remote.embedding import load_tokenizer
-from personaplug.types import Completion, Needs, Prompt, Sampling, Scored
+from personaplug.types import Completion, Needs, Prompt, Sampling
 
 _CHARACTERS = 4  # of a token, where there is no tokenizer: about what English text has
 
@@ -48,14 +48,13 @@ class OpenAIConfig:
     omit: tuple[Literal["temperature", "top_p", "stop", "seed"], ...] = ()
 
 
-class OpenAIBackbone(Backbone):
+class OpenAIBackbone(RemoteBackbone):
     """A chat model behind OpenAI's protocol. No user is named to it: what a method writes is all it learns of them."""
 
     Config = OpenAIConfig
     summary = "any OpenAI-compatible chat server, closed models too; text only, no scores"
     source = "OpenAI chat completions"
     accepts = Needs.TEXT
-    scores = False
 
     def __init__(self, config: OpenAIConfig) -> None:
         self.config = config
@@ -67,9 +66,6 @@ class OpenAIBackbone(Backbone):
         self._tokenizer = load_tokenizer(models.resolve(config.tokenizer)) if config.tokenizer else None
 
     @override
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-        return self._remote.each(lambda prompt: self._answer(prompt, sampling), prompts)
-
     def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
         if sampling.max_tokens <= 0:  # which servers refuse
             return Completion("", (), self._read(prompt), "length")
@@ -93,17 +89,6 @@ class OpenAIBackbone(Backbone):
         if sampling.max_tokens > 0:
             create, body = self._remote.client.chat.completions.create, self._body(prompt, sampling)
             yield from self._remote.pieces(create, body, lambda choice: choice.delta.content)
-
-    @override
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
-        """Nothing: chats give no likelihood of given words.
-
-        Raises:
-            MismatchError: something is to be scored.
-        """
-        if prompts:
-            self.check_scores("scoring")
-        return []
 
     @override
     def count(self, text: str) -> int:

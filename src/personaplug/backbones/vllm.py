@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, sampled
 from personaplug.backbones.remote.embedding import load_embedding, load_tokenizer
 from personaplug.errors import DataError
 from personaplug.tokenized import TokenizedBackbone, chat_text, with_prefix
-from personaplug.types import Completion, Message, Needs, Prompt, Sampling, Scored
+from personaplug.types import Completion, Message, Needs, Prompt, Sampling
 
 # What a server would else take from the model's own generation config.
 _PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -57,7 +58,7 @@ class VllmConfig:
     parallel: int = 32
 
 
-class VllmBackbone(TokenizedBackbone):
+class VllmBackbone(RemoteBackbone, TokenizedBackbone):
     """A frozen decoder-only model behind `vllm serve MODEL --enable-prompt-embeds`.
 
     It takes what was trained against `causal` with the same weights: both have one key. That the server really serves
@@ -68,7 +69,6 @@ class VllmBackbone(TokenizedBackbone):
     summary = "a model that vLLM serves elsewhere; text and soft tokens, no training, no scores"
     source = "vLLM's completions with prompt_embeds"
     accepts = Needs.TEXT | Needs.PREFIX
-    scores = False
 
     def __init__(self, config: VllmConfig) -> None:
         self.config = config
@@ -134,9 +134,6 @@ class VllmBackbone(TokenizedBackbone):
     # -- what a backbone does ---------------------------------------------------------------------------------------
 
     @override
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
-        return self._remote.each(lambda prompt: self._answer(prompt, sampling), prompts)
-
     def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
         if sampling.max_tokens <= 0:  # which the server refuses
             return Completion("", (), self.left_length(prompt), "length")
@@ -163,17 +160,6 @@ class VllmBackbone(TokenizedBackbone):
         if sampling.max_tokens > 0:
             create, body = self._remote.client.completions.create, self._body(prompt, sampling)
             yield from self._remote.pieces(create, body, lambda choice: choice.text)
-
-    @override
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
-        """Nothing: vLLM gives no log-probabilities of prompts that are sent as embeddings.
-
-        Raises:
-            MismatchError: something is to be scored.
-        """
-        if prompts:
-            self.check_scores("scoring")
-        return []
 
 
 def packed(rows: Tensor) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from personaplug import registry
-from personaplug.assembly import build_backbone, split_section
+from personaplug.assembly import build_backbone
 from personaplug.backbones.base import Backbone
 from personaplug.bench.kept import Kept
 from personaplug.bench.recipe import Recipe, Writer, draw_prompts
@@ -122,7 +122,7 @@ def _scored(
     columns: list[list[float]] = []
     keys: dict[str, str] = {}
     for name, section in recipe.rewards.items():
-        reward: Reward = registry.build("reward", *split_section(section, "reward"))
+        reward: Reward = registry.build("reward", *registry.split_section(section, "reward"))
         keys[name] = reward.key
         kept = Kept(_kept_in(folder, name, [reward.key])[0], reward.key)
         with watch(f"scores of {name}", len(pairs)) as advance:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personaplug import registry
-from personaplug.assembly import RunConfig, encodes, split_section
+from personaplug.assembly import RunConfig, encodes
 from personaplug.bench.controls import NEWEST, check_control
 from personaplug.bench.run import Measuring
 from personaplug.config import from_mapping, to_mapping
@@ -28,7 +28,7 @@ class Entry:
     @property
     def cls(self) -> Any:
         """The method's class."""
-        return registry.find("method", split_section(self.run.method, "method")[0])
+        return registry.find("method", registry.split_section(self.run.method, "method")[0])
 
     def controls(self, how: Measuring, main: str) -> list[str]:
         """Under what it is measured, its users' own histories first.
@@ -58,7 +58,7 @@ def read_measuring(run: RunConfig) -> Measuring:
 
 def main_label(run: RunConfig) -> str:
     """The label of the method that the experiment is about."""
-    return split_section(run.method, "method")[0]
+    return registry.split_section(run.method, "method")[0]
 
 
 def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
@@ -108,7 +108,7 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
     if run.training.seed and "seed" in {f.name for f in dataclasses.fields(cls.Config)}:
         method.setdefault("seed", run.training.seed)  # what draws by itself draws anew for each seed
     # Written out with its defaults: a result says what was run, and is measured again where a default has changed.
-    config = from_mapping(cls.Config, split_section(method, "method")[1], where=f"method {method['name']!r}")
+    config = from_mapping(cls.Config, registry.split_section(method, "method")[1], where=f"method {method['name']!r}")
     method = {"name": method["name"], **to_mapping(config)}
     made = dataclasses.replace(run, method=method, methods={}, bench={})
     if encoder is not None:
@@ -124,7 +124,7 @@ def _task_prompt(run: RunConfig) -> dict[str, Any]:
     """As many soft tokens as the measured plug has, at the same place, none of which sees a user."""
     from personaplug.plug import PlugConfig
 
-    name, section = split_section(run.method, "method")
+    name, section = registry.split_section(run.method, "method")
     section = {k: v for k, v in section.items() if k not in ("encoder", "training")}
     config = from_mapping(registry.find("method", name).Config, section, where=f"method {name!r}")
     if not isinstance(config, PlugConfig):

@@ -17,6 +17,12 @@ TextRole = Literal["query", "history"]
 Vectors = NDArray[np.float32]
 
 
+def unit(vectors: NDArray[np.floating]) -> Vectors:
+    """Rows [..., e] of unit length; zeros stay."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return (vectors / lengths).astype(np.float32, copy=False)
+
+
 class Encoder(ABC):
     """Encodes texts. Built as `Encoder(config, **parts)`; `Config` is a frozen dataclass of plain values."""
 

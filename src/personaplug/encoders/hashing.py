@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from personaplug.encoders.base import Encoder, TextRole, Vectors
+from personaplug.encoders.base import Encoder, TextRole, Vectors, unit
 from personaplug.errors import ConfigError
 
 
@@ -55,10 +55,9 @@ class HashingEncoder(Encoder):
             codes = np.fromiter((_code(f) for f in _features(text)), np.int64)
             # The lowest bit is the sign, the others choose the float.
             np.add.at(out[i], (codes >> 1) % self.width, np.where(codes & 1, 1.0, -1.0))
-        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         if progress is not None:
             progress(len(texts))
-        return out
+        return unit(out)
 
 
 def _features(text: str) -> Iterator[str]:

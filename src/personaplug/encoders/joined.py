@@ -91,4 +91,4 @@ def _check(config: JoinedConfig) -> None:
 
 
 def _built_alone(section: Mapping[str, Any]) -> Any:
-    return registry.build("encoder", section["name"], {k: v for k, v in section.items() if k != "name"})
+    return registry.build("encoder", *registry.split_section(section, "encoder"))

@@ -203,7 +203,7 @@ def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | 
     name = section.get("name")
     if not isinstance(name, str):
         raise ConfigError(f"method {what!r}: text has no name; for example text = {{name = 'bm25', k = 1}}")
-    method: Method = registry.build("method", name, {k: v for k, v in section.items() if k != "name"}, **parts)
+    method: Method = registry.build("method", *registry.split_section(section, "method"), **parts)
     if method.needs != Needs.TEXT or method.oracle or method.trained:
         raise ConfigError(f"method {what!r}: text = {name!r}; expected one that only writes text: bm25, recent, ...")
     return method
@@ -216,9 +216,9 @@ def encodes_text(section: Mapping[str, Any]) -> bool:
     from personaplug import registry
     from personaplug.config import from_mapping
 
-    name = str(section.get("name"))
+    name, rest = registry.split_section(section, "method")
     cls: type[Method] = registry.find("method", name)
-    config = from_mapping(cls.Config, {k: v for k, v in section.items() if k != "name"}, where=f"text {name!r}")
+    config = from_mapping(cls.Config, rest, where=f"text {name!r}")
     return cls.encodes(config)
 
 

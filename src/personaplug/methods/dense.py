@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.encoders.base import unit
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, best, dot, ranked_text
 from personaplug.tasks.base import TaskInfo
@@ -53,19 +54,14 @@ class Dense(Retrieval):
     @override
     def prepare(self, history: History) -> State:
         """The history's vectors [n, e], unit length."""
-        return {"vectors": _unit(self.needed_vectors().of(history, self.template)).astype(np.float16)}
+        return {"vectors": unit(self.needed_vectors().of(history, self.template)).astype(np.float16)}
 
     @override
     def rank(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[int]]:
-        queries = _unit(self.needed_vectors().query([r.query for r in requests]))
+        queries = unit(self.needed_vectors().query([r.query for r in requests]))
         return [self._best(query, profile) for query, profile in zip(queries, profiles, strict=True)]
 
     def _best(self, query: NDArray[np.float32], profile: Profile) -> list[int]:
         state = self.prepare(profile.history) if profile.state is None else profile.state
         # How a sum is rounded depends on the row it stands in: without this, equal texts would not tie.
         return best(dot(state["vectors"].astype(np.float16, copy=False), query).round(5), self.config.k)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows [n, e] of unit length; zeros stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))

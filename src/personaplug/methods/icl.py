@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import override
 
-from personaplug.methods.preference import PROMPT_TEXT, Shots, ShotsConfig, nearest, unit, usable
+from personaplug.encoders.base import unit
+from personaplug.methods.preference import PROMPT_TEXT, Shots, ShotsConfig, nearest, usable
 from personaplug.methods.retrieval.ranking import dot
 from personaplug.types import Behavior, History, Profile, Request, State, Weight
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.encoders.base import unit
 from personaplug.errors import ConfigError, DataError
-from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT, Shots, ShotsConfig, nearest, unit, usable
+from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT, Shots, ShotsConfig, nearest, usable
 from personaplug.methods.preference.people import (
     People,
     UserVector,

@@ -50,8 +50,8 @@ class Likelihood(Reward):
 
     def __init__(self, config: LikelihoodConfig) -> None:
         self.config = config
-        section = {k: v for k, v in config.backbone.items() if k != "name"}
-        self._backbone: Backbone = registry.build("backbone", str(config.backbone.get("name", "")), section)
+        section = registry.split_section(config.backbone, "backbone")
+        self._backbone: Backbone = registry.build("backbone", *section)
         self._backbone.check_scores("reward 'likelihood'")
         said = hashlib.blake2b(f"{config.rubric}\0{config.neutral}".encode(), digest_size=6).hexdigest()
         self.key = f"likelihood:{said}:{self._backbone.key}"

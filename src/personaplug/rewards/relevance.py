@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug import registry
-from personaplug.encoders.base import Encoder, Vectors
+from personaplug.encoders.base import Encoder, unit
 from personaplug.rewards.base import Reward, Scores
 
 
@@ -34,8 +34,7 @@ class Relevance(Reward):
 
     def __init__(self, config: RelevanceConfig) -> None:
         self.config = config
-        section = {k: v for k, v in config.encoder.items() if k != "name"}
-        self._encoder: Encoder = registry.build("encoder", str(config.encoder.get("name", "")), section)
+        self._encoder: Encoder = registry.build("encoder", *registry.split_section(config.encoder, "encoder"))
         self.key = f"relevance:{self._encoder.key}"
 
     @override
@@ -44,11 +43,7 @@ class Relevance(Reward):
     ) -> Scores:
         distinct = list(dict.fromkeys(prompts))  # a prompt has several answers
         row = {p: i for i, p in enumerate(distinct)}
-        asked = _unit(self._encoder.encode(distinct, "query"))[[row[p] for p in prompts]]
-        said = _unit(self._encoder.encode(list(answers), "history", progress))
+        asked = unit(self._encoder.encode(distinct, "query"))[[row[p] for p in prompts]]
+        said = unit(self._encoder.encode(list(answers), "history", progress))
         spoken = [bool(p.strip() and a.strip()) for p, a in zip(prompts, answers, strict=True)]
         return np.where(spoken, (asked * said).sum(-1), 0.0).astype(np.float64)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))

@@ -250,7 +250,7 @@ def _check(run: RunConfig) -> None:
     Raises:
         ConfigError: it must be trained first, or it knows the right answers.
     """
-    name, _ = assembly.split_section(run.method, "method")
+    name, _ = registry.split_section(run.method, "method")
     cls: type[Method] = registry.find("method", name)
     if cls.trained:
         raise ConfigError(f"method {name!r} must be trained first: personaplug train; then give artifact=FOLDER")

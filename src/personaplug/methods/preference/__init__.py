@@ -153,12 +153,6 @@ def nearest(scores: NDArray[np.floating], allowed: Sequence[bool], k: int) -> li
     return [i for i in best(masked, k) if masked[i] > -np.inf]
 
 
-def unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Rows [n, e] of unit length; zeros stay."""
-    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    return (vectors / lengths).astype(np.float32)
-
-
 def _cut(behavior: Behavior, tokens: int, backbone: Backbone) -> Behavior:
     """A behaviour of which each text is cut to so many tokens."""
     fields = {k: backbone.cut(v, tokens) for k, v in behavior.fields.items()}

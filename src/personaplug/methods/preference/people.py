@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT, unit
+from personaplug.encoders.base import unit
+from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT
 from personaplug.preferences import DISLIKED, answers_of, preference
 from personaplug.types import Behavior, History
 from personaplug.vectors import VectorCache
