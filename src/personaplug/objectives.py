@@ -36,6 +36,25 @@ def weighted(logprobs: Tensor, without: Tensor, counts: Tensor) -> Tensor:
     return nll(weight * logprobs, counts)
 
 
+def preference(logprobs: Tensor, counts: Tensor, disliked: Tensor, disliked_counts: Tensor) -> Tensor:
+    """`nll` of the liked answers plus how little they are preferred to disliked ones, [b].
+
+    The second term is SimPO's (arXiv 2405.14734, eq. 6): the logistic loss of the difference of the answers' mean
+    token log-probabilities, sharpened, over a margin. It needs no reference model: the frozen model holds what is said
+    near its own language, since only a few soft tokens can move.
+
+    Args:
+        logprobs: [b, s] of the liked answers, 0 at padding.
+        counts: [b], tokens of each.
+        disliked: [b, t] of the disliked answers, 0 at padding.
+        disliked_counts: [b], tokens of each; 0 where there is none, which leaves the `nll` alone.
+    """
+    liked = nll(logprobs, counts)
+    difference = -liked - disliked.sum(-1) / disliked_counts.clamp(min=1)
+    contrast = -F.logsigmoid(_SHARPNESS * difference - _MARGIN)
+    return liked + torch.where(disliked_counts > 0, contrast, torch.zeros_like(contrast))
+
+
 def options(scores: Sequence[Tensor], right: Sequence[int]) -> Tensor:
     """Cross-entropy [b] of each request's right option given the scores (log-probabilities) of its options."""
     return torch.stack(
@@ -44,3 +63,5 @@ def options(scores: Sequence[Tensor], right: Sequence[int]) -> Tensor:
 
 
 _FLOOR = 0.2
+_SHARPNESS = 2.0  # SimPO's beta; its published range is 2 to 2.5
+_MARGIN = 1.0  # SimPO's gamma; published: 0.3 to 1.6

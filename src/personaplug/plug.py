@@ -51,7 +51,8 @@ class PlugConfig:
         query_prefix: put before the request's query before encoding (BGE-style encoders want one).
         query_encoder: of queries alone: `frozen`, or a copy of the encoder that is trained in `full` or by `lora`.
         objective: what is learnt: `nll` (next-token loss, arXiv 2409.11901, eq. 6), `weighted` (more on tokens that the
-            persona changes) or `options` (the right one of the task's options).
+            persona changes), `options` (the right one of the task's options) or `preference` (`nll`, and that what the
+            user disliked is less likely).
         history_dropout: while training, up to this share of a history is left out, drawn afresh at each use.
         max_history: at most this many behaviours, the newest (while training: a random subset).
         text: section of a text method whose messages the persona joins, as {name = "bm25", k = 1}; empty is none.
@@ -74,7 +75,7 @@ class PlugConfig:
     history_text: str | tuple[str, ...] = ("{input}", "{output}")
     query_prefix: str = ""
     query_encoder: Literal["frozen", "lora", "full"] = "frozen"
-    objective: Literal["nll", "weighted", "options"] = "nll"
+    objective: Literal["nll", "weighted", "options", "preference"] = "nll"
     history_dropout: float = 0.5
     max_history: int = 512
     text: Mapping[str, Any] = field(default_factory=dict)
@@ -178,9 +179,9 @@ class Plug(nn.Module):
             parameter.zero_()
 
     def set_statistics(self, vectors: Tensor) -> None:
-        """Take the mean and standard deviation of vectors [N, v·e] for `standardize`."""
-        self.center.copy_(vectors.mean(0))
-        spread = vectors.std(0, correction=0)
+        """Take the mean and standard deviation of vectors [N, v·e] for `standardize`; NaN, a missing view, is neither."""
+        self.center.copy_(vectors.nanmean(0).nan_to_num())
+        spread = ((vectors - self.center) ** 2).nanmean(0).sqrt().nan_to_num()
         # A coordinate that never varied says nothing: where it does later, it must not drown all others.
         self.spread.copy_(torch.where(spread < 1e-4, 1.0, spread))
 
@@ -208,7 +209,7 @@ class Plug(nn.Module):
             vectors = ((vectors - self.center[:wide]) / self.spread[:wide]).clamp(-_FAR, _FAR) / self.encoder_width**0.5
         if self.config.unit_length:
             vectors = F.normalize(vectors.unflatten(-1, (-1, self.encoder_width)), dim=-1).flatten(-2)
-        return vectors
+        return vectors.nan_to_num()  # a view that a behaviour lacks counts as the average
 
     def query(self, vectors: Tensor) -> Tensor:
         """Raw query vectors [..., e] as they are compared with keys."""

@@ -194,6 +194,7 @@ class Example:
         history: the user's past up to the request.
         target: what the user really wrote or chose.
         options: the closed set that `target` is from, or () for free text.
+        disliked: an answer to this request that the user likes less than `target`; "" where none is known.
     """
 
     id: str
@@ -201,6 +202,7 @@ class Example:
     history: History
     target: str
     options: tuple[str, ...] = ()
+    disliked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from personaplug.preferences import DISLIKED, rated_behavior
 from personaplug.simulate.answer_set import AnswerSet
-from personaplug.simulate.feedback import Feedback, say
+from personaplug.simulate.feedback import Feedback, Said, say
 from personaplug.types import History
 
 
@@ -49,6 +49,11 @@ def draw_prompts(user: int, prompts: int, requests: int, history: int, seed: int
     return Draw(tuple(order[:requests]), tuple(order[requests : requests + history][::-1]))
 
 
+def say_of(user: int, prompt: int, values: NDArray[np.float64], feedback: Feedback, seed: int) -> Said:
+    """What a user says of the answers to a prompt, worth `values` [a] to them; the same whenever they are asked."""
+    return say(feedback, values.tolist(), np.random.default_rng([seed, 3, user, prompt]))
+
+
 def simulate_history(
     user: int, prompts: Sequence[int], answers: AnswerSet, values: NDArray[np.float64], feedback: Feedback, seed: int
 ) -> History:
@@ -67,7 +72,7 @@ def simulate_history(
     name = user_name(user)
     behaviors = []
     for at, prompt in enumerate(prompts):
-        said = say(feedback, values[prompt].tolist(), np.random.default_rng([seed, 3, user, prompt]))
+        said = say_of(user, prompt, values[prompt], feedback, seed)
         texts = answers.answers[prompt]
         made = rated_behavior(name, str(prompt), answers.prompts[prompt], texts[said.answer], said.rating, float(at))
         if said.disliked is not None:

@@ -16,6 +16,7 @@ from personaplug.config import from_mapping, to_mapping
 from personaplug.errors import ConfigError, DataError, did_you_mean
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics import METRICS, labels
+from personaplug.preferences import DISLIKED
 from personaplug.spread import spread
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 from personaplug.types import Behavior, Example, History, Sampling, Split
@@ -159,6 +160,7 @@ class Jsonl(Task):
             history=History(behavior.user, past),
             target=target,
             options=config.options,
+            disliked=behavior.fields.get(DISLIKED, ""),
         )
 
 

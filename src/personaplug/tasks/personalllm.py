@@ -23,7 +23,7 @@ from personaplug.rewards.panel import Panel, published
 from personaplug.rewards.published import PUBLISHED
 from personaplug.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet, find_rows, read_answers
 from personaplug.simulate.feedback import Feedback
-from personaplug.simulate.histories import draw_prompts, simulate_history
+from personaplug.simulate.histories import draw_prompts, say_of, simulate_history
 from personaplug.simulate.users import Users, draw_users
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
 from personaplug.types import Behavior, Example, History, Sampling, Split
@@ -289,9 +289,12 @@ class PersonalLLM(JudgedTask):
         if not spoken:
             raise DataError(f"{self.config.path}: all answers to {prompt[:60]!r} are empty; leave the row out")
         target = answers.answers[place.prompt][max(spoken, key=worth.__getitem__)]
+        said = say_of(place.user, place.prompt, worth, self.config.feedback, self.config.seed).disliked
+        disliked = "" if said is None else answers.answers[place.prompt][said]
         id_ = f"{history.user}/{split}-{place.prompt}"
         self._places[id_] = place
-        return Example(id_, self.info.request(history.user, prompt, float(len(history))), history, target)
+        request = self.info.request(history.user, prompt, float(len(history)))
+        return Example(id_, request, history, target, disliked="" if disliked == target else disliked)
 
 
 def _set_of(folder: Path) -> Mapping[str, Any]:

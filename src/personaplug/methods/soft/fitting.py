@@ -133,6 +133,8 @@ class Fitting(nn.Module):
             rows = [p for p, size in zip(prompts, sizes, strict=True) for _ in range(size)]
             scores = backbone.token_logprobs(rows, [o for e in examples for o in e.options])[0].sum(-1).split(sizes)
             return objectives.options(scores, [e.options.index(e.target) for e in examples])
+        if config.objective == "preference":
+            return self._preferred(examples, prompts)
         targets = [e.target for e in examples]
         logprobs, counts = backbone.token_logprobs(prompts, targets)
         if config.objective == "nll":
@@ -141,3 +143,15 @@ class Fitting(nn.Module):
             nobody = self.plug.nobodys_prefix(len(examples))
             without = backbone.token_logprobs(self._prompts(examples, nobody), targets)[0]
         return objectives.weighted(logprobs, without, counts)
+
+    def _preferred(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> Tensor:
+        """Loss [b] of the liked answers beside the disliked ones, where there are any."""
+        against = [i for i, e in enumerate(examples) if e.disliked]
+        rows = [*prompts, *(prompts[i] for i in against)]
+        texts = [e.target for e in examples] + [examples[i].disliked for i in against]
+        logprobs, counts = self._parts[0].trainable.token_logprobs(rows, texts)
+        size = len(examples)
+        disliked, none = torch.zeros_like(logprobs[:size]), torch.zeros_like(counts[:size])
+        at = torch.tensor(against, dtype=torch.long, device=counts.device)
+        disliked, numbers = disliked.index_copy(0, at, logprobs[size:]), none.index_copy(0, at, counts[size:])
+        return objectives.preference(logprobs[:size], counts[:size], disliked, numbers)

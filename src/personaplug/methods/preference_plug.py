@@ -1,0 +1,67 @@
+"""The preference plug: a persona of what a user liked and disliked, learned across users for the frozen model.
+
+Shapes: n: behaviours, e: the encoder's width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from personaplug.methods.plug import PlugMethod
+from personaplug.plug import PlugConfig
+from personaplug.preferences import answers_of
+from personaplug.types import History
+
+_SIDES = ("liked", "disliked")
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePlugConfig(PlugConfig):
+    """The plug's choices where behaviours are feedback on answers.
+
+    Each behaviour has two views: the answer that was liked and the one that was disliked, both by `history_text`; where
+    feedback names only one, the other counts as the average. Histories are short, so training sees them down to a tenth
+    of their length, and the average user takes part in every persona.
+    """
+
+    pooling: str = "mean"
+    nobody: bool = True
+    history_text: str | tuple[str, ...] = "{output}"
+    objective: Literal["nll", "weighted", "options", "preference"] = "preference"
+    history_dropout: float = 0.9
+
+    def __post_init__(self) -> None:
+        PlugConfig.__post_init__(self)
+        if not isinstance(self.history_text, str):
+            raise ValueError(f"history_text is {self.history_text}, expected one template, for either answer")
+
+    @property
+    @override
+    def views(self) -> int:
+        return len(_SIDES)
+
+
+class PreferencePlug(PlugMethod):
+    """Taste as soft tokens: from triples of a prompt, a liked and a disliked answer, whoever wrote them."""
+
+    Config = PreferencePlugConfig
+    summary = "a learned persona of what the user liked and disliked, as soft tokens"
+    source = "Persona-Plug, arXiv 2409.11901, on PersonalLLM's feedback, 2409.20296, with SimPO's contrast, 2405.14734"
+    compares = True
+
+    @override
+    def views(self, history: History) -> Tensor:
+        """The liked and the disliked answer's raw vectors side by side [n, 2·e]; NaN where nothing is said of one."""
+        found = torch.full((len(history), len(_SIDES), self.encoder_width), torch.nan)
+        place = {(b.user, b.id): at for at, b in enumerate(history)}
+        for number, side in enumerate(_SIDES):
+            answers = tuple(answers_of(history, side))
+            if answers:
+                rows = self.needed_vectors().of(History(history.user, answers), *self.templates)
+                found[[place[b.user, b.id] for b in answers], number] = torch.as_tensor(rows)
+        return found.flatten(1).to(self.device)
