@@ -240,11 +240,11 @@ def test_influences_are_shares_that_agree_with_leaving_each_behaviour_out(
     # Ages shift when an older behaviour is left out; where one has all the weight, the difference drowns in rounding.
     if "recent" in config.poolings or weights.max() > 0.99:
         return
-    whole, moved = plug.pool(values[None], weights), []
+    whole, moved = plug.prefix(plug.pooled(values[None], weights)), []
     for i in range(n):
         rest = torch.arange(n) != i
         less = plug.weights(keys[None, rest], everybody(1, n - 1), plug.query(q))
-        moved.append((whole - plug.pool(values[None, rest], less)).norm())
+        moved.append((whole - plug.prefix(plug.pooled(values[None, rest], less))).norm())
     torch.testing.assert_close(shares, torch.stack(moved) / sum(moved), atol=1e-3, rtol=1e-2)
 
 

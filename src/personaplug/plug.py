@@ -42,6 +42,8 @@ class PlugConfig:
             per coordinate (then by sqrt(e), so that lengths are about 1). Cold start is then the average user.
         peers: prototypes of behaviours; what a user did counts as its difference to what is usual near its prototypes
             (arXiv 2507.20849's differences, against a codebook instead of other users); 0 is off.
+        prototypes: prototype users (centres of the training users); what those most like this user did is a pooling of
+            its own, which does most where little is known of the user; 0 is off.
         projector_width: m; 0 means d.
         scale: length of a natural token; 0 means the backbone's mean token-embedding norm.
         start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction, from
@@ -69,6 +71,7 @@ class PlugConfig:
     unit_length: bool = False
     standardize: bool = True
     peers: int = 0
+    prototypes: int = 0
     projector_width: int = 0
     scale: float = 0.0
     start: Literal["random", "words"] = "words"
@@ -83,7 +86,7 @@ class PlugConfig:
     teacher: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lowest = {"persona_tokens": 0, "instruction_tokens": 0, "max_history": 1, "scale": 0, "peers": 0}
+        lowest = {"persona_tokens": 0, "instruction_tokens": 0, "max_history": 1, "scale": 0, "peers": 0, "prototypes": 0}
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
@@ -135,6 +138,8 @@ class Plug(nn.Module):
     start: Tensor
     peer_keys: Tensor
     peer_views: Tensor
+    prototypes: Tensor
+    prototype_shares: Tensor
 
     def __init__(self, config: PlugConfig, encoder_width: int, model_width: int, token_norm: float) -> None:
         super().__init__()
@@ -151,7 +156,8 @@ class Plug(nn.Module):
         self.unit_keys = bool(self.asked) and all(POOLINGS[config.poolings[i]].unit for i in self.asked)
         self.nobody = nn.Parameter(torch.zeros(len(self.poolings))) if config.nobody else None
         self.inner = nn.Linear(wide, width)
-        self.outer = nn.Linear(max(len(self.poolings), 1) * width, max(config.persona_tokens, 1) * model_width)
+        self.summed = len(self.poolings) + (config.prototypes > 0)
+        self.outer = nn.Linear(max(self.summed, 1) * width, max(config.persona_tokens, 1) * model_width)
         self.instruction = nn.Parameter(torch.rand(config.instruction_tokens, encoder_width))
         self.instruction_mlp = nn.Sequential(
             nn.Linear(encoder_width, model_width), nn.GELU(), nn.Linear(model_width, model_width)
@@ -161,6 +167,10 @@ class Plug(nn.Module):
         self.register_buffer("spread", torch.ones(wide))
         self.register_buffer("peer_keys", torch.zeros(config.peers, encoder_width))
         self.register_buffer("peer_views", torch.zeros(config.peers, wide))
+        kept = config.prototypes > 0  # plugs without them load as before
+        self.register_buffer("prototypes", torch.zeros(config.prototypes, wide), kept)
+        self.register_buffer("prototype_shares", torch.ones(config.prototypes) / max(config.prototypes, 1), kept)
+        self.likeness = nn.Parameter(torch.tensor(_LIKENESS).log()) if config.prototypes else None
         # The paper's code divides by 7.0, which is this norm for its encoder: the instruction starts at token length.
         with torch.no_grad():
             norm = self.instruction_mlp(self.instruction).norm(dim=-1).mean() if config.instruction_tokens else 1.0
@@ -188,18 +198,27 @@ class Plug(nn.Module):
     @torch.no_grad()
     def set_peers(self, vectors: Tensor, seed: int = 0) -> None:
         """Take `peers` prototypes of vectors [N, v·e]: k-means over their keys, and what people do near each."""
-        from sklearn.cluster import KMeans
-
         views = self._standard(vectors)
         keys = views[:, : self.encoder_width]
-        count = min(self.config.peers, len(keys.unique(dim=0)))
-        found = KMeans(count, n_init=1, random_state=seed).fit(keys.cpu().numpy())
-        label = torch.as_tensor(found.labels_, dtype=torch.long, device=keys.device)
+        label = _clusters(keys, self.config.peers, seed)
         taken = label.unique()  # near doubles may leave a cluster empty
         for at in range(self.config.peers):
             mine = views[label == taken[at % len(taken)]]
             self.peer_views[at] = mine.mean(0)
             self.peer_keys[at] = mine[:, : self.encoder_width].mean(0)
+
+    @torch.no_grad()
+    def set_prototypes(self, users: Sequence[Tensor], seed: int = 0) -> None:
+        """Take `prototypes` prototype users from the raw vectors [n, v·e] of each training user: k-means of their means.
+
+        Of fewer users than that, the rest are prototypes of nobody.
+        """
+        means = torch.stack([self._standard(own).mean(0) for own in users if len(own)])
+        label = _clusters(means, self.config.prototypes, seed)
+        self.prototype_shares.zero_()
+        for at, kind in enumerate(label.unique()):
+            self.prototypes[at] = means[label == kind].mean(0)
+            self.prototype_shares[at] = (label == kind).float().mean()
 
     # -- per user -------------------------------------------------------------------------------------------------
 
@@ -230,6 +249,19 @@ class Plug(nn.Module):
             kept = 0 if self.config.views == 1 else self.encoder_width
             views = torch.cat([views[..., :kept], (views - usual)[..., kept:]], dim=-1)
         return F.normalize(keys, dim=-1) if self.unit_keys else keys, F.gelu(self.inner(views))
+
+    def alike(self, vectors: Tensor, mask: Tensor) -> Tensor:
+        """What prototype users did who are like these, [b, 1, m], from raw vectors [b, n, v·e] and mask [b, n].
+
+        Attention over prototypes by the cosine of mean views, sharpened, and by how many users each stands for: one
+        behaviour says little of a taste, but which tastes there are is known, and so most of what is accidental goes.
+        A user without behaviours is like all of them.
+        """
+        assert self.likeness is not None
+        mean = (self._standard(vectors) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        near = F.normalize(mean, dim=-1) @ F.normalize(self.prototypes, dim=-1).T
+        shares = (self.likeness.exp() * near + self.prototype_shares.log()).softmax(-1)
+        return F.gelu(self.inner(shares @ self.prototypes))[:, None]
 
     # -- per request ----------------------------------------------------------------------------------------------
 
@@ -272,7 +304,7 @@ class Plug(nn.Module):
         return _summed(values, weights) + (1 - weights.sum(-1, keepdim=True)) * F.gelu(self.inner.bias)
 
     def prefix(self, pooled: Tensor) -> Tensor:
-        """Prefix [b, i + k, d] from what all poolings gave [b, p, m]; eq. 5."""
+        """Prefix [b, i + k, d] from what all poolings gave [b, p, m], the prototype users last; eq. 5."""
         parts = []
         if self.config.instruction_tokens:
             instruction = self.instruction_mlp(self.instruction) / self.instruction_norm
@@ -281,20 +313,19 @@ class Plug(nn.Module):
             parts.append(self.outer(pooled.flatten(1)).unflatten(-1, (self.config.persona_tokens, self.model_width)))
         return self.start + self.scale * torch.cat(parts, dim=1)
 
-    def pool(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Prefix [b, i + k, d] from values [b, n, m] and weights [b, p, n] of all poolings."""
-        return self.prefix(self.pooled(values, weights))
-
     def forward(self, vectors: Tensor, mask: Tensor, query: Tensor | None = None) -> Pooled:
         """Raw vectors [b, n, v·e], mask [b, n] (True: a behaviour), raw query [b, e] -> prefix and weights."""
         keys, values = self.read(vectors)
         weights = self.weights(keys, mask, None if query is None else self.query(query))
-        return Pooled(self.pool(values, weights), weights)
+        pooled = [self.pooled(values, weights)]
+        if self.config.prototypes:
+            pooled.append(self.alike(vectors, mask))
+        return Pooled(self.prefix(torch.cat(pooled, dim=1)), weights)
 
     def nobodys_prefix(self, rows: int = 1) -> Tensor:
         """The prefix of the unknown user [rows, i + k, d]."""
-        weights = self.inner.bias.new_zeros(rows, len(self.poolings), 0)
-        return self.pool(weights.new_zeros(rows, 0, len(self.inner.bias)), weights)
+        nothing = self.inner.bias.new_zeros(rows, 0, self.inner.in_features)
+        return self(nothing, nothing[..., 0].bool(), nothing.new_zeros(rows, self.encoder_width)).prefix
 
     def influence(self, values: Tensor, weights: Tensor) -> Tensor:
         """How far the persona of one user would move without each behaviour [n], as shares that add up to 1.
@@ -310,7 +341,8 @@ class Plug(nn.Module):
         pooled = weights @ values + rest * F.gelu(self.inner.bias)  # [p, m]
         share = (weights / (1 - weights).clamp(min=1e-3)).T[..., None]  # [n, p, 1]
         shift = share * (pooled[None] - values[:, None])  # [n, p, m]
-        moved = F.linear(shift.flatten(1), self.outer.weight).norm(dim=-1) + 1e-9  # alike where nothing moves it
+        own = self.outer.weight[:, : shift[0].numel()]  # what prototype users did is no behaviour's
+        moved = F.linear(shift.flatten(1), own).norm(dim=-1) + 1e-9  # alike where nothing moves it
         return moved / moved.sum()
 
 
@@ -328,8 +360,18 @@ def _summed(values: Tensor, weights: Tensor) -> Tensor:
     return summed.view(*weights.shape[:2], -1).to(weights.dtype)
 
 
+def _clusters(points: Tensor, count: int, seed: int) -> Tensor:
+    """Which of at most `count` clusters each point [N, e] is in, by k-means; near doubles are one point."""
+    from sklearn.cluster import KMeans
+
+    points = points.round(decimals=4)
+    found = KMeans(min(count, len(points.unique(dim=0))), n_init=1, random_state=seed).fit(points.cpu().numpy())
+    return torch.as_tensor(found.labels_, dtype=torch.long, device=points.device)
+
+
 _FAR = 10.0  # standard deviations: a rare feature counts, but does not drown all others
 _PEER_SHARPNESS = 10.0  # of the softmax over prototypes' cosines
+_LIKENESS = 10.0  # the same for prototype users, before training
 
 
 def drop_history(n: int, config: PlugConfig, generator: torch.Generator) -> Tensor:

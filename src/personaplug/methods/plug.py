@@ -148,6 +148,8 @@ class PlugMethod(Layered):
                 self.plug.set_statistics(vectors)
             if self.config.peers and len(vectors):
                 self.plug.set_peers(vectors, training.seed)
+            if self.config.prototypes and len(vectors):
+                self.plug.set_prototypes(fitting.users(len(train)), training.seed)
         result = Training(
             module=fitting,
             collate=fitting.collate,
@@ -240,7 +242,7 @@ class PlugMethod(Layered):
     @override
     @torch.inference_mode()
     def extend(self, profile: Profile, added: History) -> State | None:
-        if profile.state is None or "keys" not in profile.state:
+        if profile.state is None or "keys" not in profile.state or self.config.prototypes:
             return None
         rows = []
         for name, new in zip(("keys", "values"), self._read(added), strict=True):
@@ -248,17 +250,22 @@ class PlugMethod(Layered):
             rows.append(torch.cat([old, new])[-self.config.max_history :])
         behaviors = profile.history.behaviors + added.behaviors
         history = dataclasses.replace(profile.history, behaviors=behaviors)
-        return self.with_text_states([self._state(*rows)], [history])[0]
+        return self.with_text_states([self._state(*rows, [])], [history])[0]
 
     @torch.inference_mode()
     def _prepare(self, history: History) -> State | None:
-        return self._state(*self._read(history)) if self.config.persona_tokens else None
+        if not self.config.persona_tokens:
+            return None
+        vectors = self.views(history.last(self.config.max_history))
+        everybody = torch.ones(1, len(vectors), dtype=torch.bool, device=self.device)
+        alike = [self.plug.alike(vectors[None], everybody)[0]] if self.config.prototypes else []
+        return self._state(*self._halved(vectors), alike)
 
-    def _state(self, keys: Tensor, values: Tensor) -> State:
-        """What is stored of keys [n, e] and values [n, m] in half precision."""
+    def _state(self, keys: Tensor, values: Tensor, alike: list[Tensor]) -> State:
+        """What is stored of keys [n, e] and values [n, m] in half precision, and of prototype users [1, m] if any."""
         mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
         weights = self.plug.weights(keys[None], mask, None, self.plug.static)
-        kept = {"static": self.plug.pooled(values[None], weights)[0].half()}
+        kept = {"static": torch.cat([self.plug.pooled(values[None], weights)[0], *alike]).half()}
         if self._compares:
             kept |= {"keys": keys, "values": values}
         return {name: part.cpu().numpy() for name, part in kept.items()}
@@ -270,7 +277,10 @@ class PlugMethod(Layered):
 
     def _read(self, history: History) -> tuple[Tensor, Tensor]:
         """Keys [n, e] and values [n, m] of the newest behaviours, in half precision as they are stored."""
-        keys, values = self.plug.read(self.views(history.last(self.config.max_history)))
+        return self._halved(self.views(history.last(self.config.max_history)))
+
+    def _halved(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.plug.read(vectors)
         return keys.half(), values.half()
 
     def views(self, history: History) -> Tensor:
@@ -316,8 +326,8 @@ class PlugMethod(Layered):
         """
         plug = self.plug
         part = {name: torch.as_tensor(state[name], device=self.device)[None] for name in _PARTS if name in state}
-        pooled = plug.inner.bias.new_empty(1, len(plug.poolings), len(plug.inner.bias))
-        pooled[:, plug.static] = part["static"].float()
+        pooled = plug.inner.bias.new_empty(1, plug.summed, len(plug.inner.bias))
+        pooled[:, [*plug.static, *range(len(plug.poolings), plug.summed)]] = part["static"].float()
         looked = pooled.new_zeros(1, 0)
         if query is not None:
             mask = torch.ones(part["keys"].shape[:2], dtype=torch.bool, device=self.device)

@@ -26,11 +26,13 @@ class PreferencePlugConfig(PlugConfig):
 
     Each behaviour has two views: the answer that was liked and the one that was disliked, both by `history_text`; where
     feedback names only one, the other counts as the average. Histories are short, so training sees them down to a tenth
-    of their length, and the average user takes part in every persona.
+    of their length, the average user takes part in every persona, and prototype users say what little feedback leaves
+    open.
     """
 
     pooling: str = "mean"
     nobody: bool = True
+    prototypes: int = 64
     history_text: str | tuple[str, ...] = "{output}"
     objective: Literal["nll", "weighted", "options", "preference"] = "preference"
     history_dropout: float = 0.9

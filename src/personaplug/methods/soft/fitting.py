@@ -80,6 +80,16 @@ class Fitting(nn.Module):
         """The distinct rows of the first `count` examples' histories."""
         return torch.cat(self.rows[:count]).unique()
 
+    def users(self, count: int) -> list[Tensor]:
+        """The vectors [n, v·e] of the longest history of each user of the first `count` examples."""
+        longest: dict[str, Tensor] = {}
+        for example, rows in zip(self.examples[:count], self.rows, strict=False):
+            user = example.history.user
+            if len(rows) > len(longest.get(user, ())):
+                longest[user] = rows
+        device = self.plug.center.device
+        return [self.matrix[rows].to(device).float() for rows in longest.values()]
+
     def collate(self, draws: list[Draw]) -> dict[str, Any]:
         """A batch: which examples, their histories' vectors [b, n, v·e] and mask [b, n], queries [b, e] or None."""
         config = self._parts[1]
