@@ -108,6 +108,7 @@ class LowRank(Layered):
         width = self.needed_vectors().width
         self._basis: Floats = np.zeros((0, width))  # [r, e], of unstandardised features
         self._prior = Belief(np.zeros(0), np.zeros((0, 0)))
+        self._last: tuple[Any, list[tuple[Completion, ...]]] | None = None
 
     @classmethod
     @override
@@ -243,14 +244,22 @@ class LowRank(Layered):
     def answer_many(
         self, requests: Sequence[Request], profiles: Sequence[Profile], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:
-        drawn = [self.backbone.generate(prompts, sampling)]
-        if len(self._basis):
-            drawn += [self.backbone.generate(prompts, s) for s in self._draws(sampling)]
         found = []
-        for request, profile, candidates in zip(requests, profiles, zip(*drawn, strict=True), strict=True):
+        drawn = self._candidates(prompts, sampling)
+        for request, profile, candidates in zip(requests, profiles, drawn, strict=True):
             worth = self.worth(profile, request.query, [c.text.strip() for c in candidates])
             found.append(candidates[int(worth.round(9).argmax())])
         return found
+
+    def _candidates(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[Completion, ...]]:
+        """Several answers to each prompt; those of the last call's are still there, since users differ in choice alone."""
+        asked = (tuple(p.messages for p in prompts), sampling, len(self._basis) > 0)
+        if self._last is None or self._last[0] != asked:
+            drawn = [self.backbone.generate(prompts, sampling)]
+            if len(self._basis):
+                drawn += [self.backbone.generate(prompts, s) for s in self._draws(sampling)]
+            self._last = asked, list(zip(*drawn, strict=True))
+        return self._last[1]
 
     def _draws(self, sampling: Sampling) -> Iterator[Sampling]:
         """How the candidates after the first are sampled."""
