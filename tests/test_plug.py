@@ -276,6 +276,23 @@ def test_of_several_views_what_was_met_stays_as_it_is() -> None:
     torch.testing.assert_close(plug.read(usual)[1], torch.nn.functional.gelu(met))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("prototypes", [2, 5])
+def test_one_behaviour_is_read_as_what_people_like_its_user_did(prototypes: int) -> None:
+    plug = build(plain(prototypes=prototypes))
+    kinds = some(2, E, seed=5)
+    users = [kinds[n % 2] + 0.1 * some(1 + n, E, seed=n) for n in range(8)]
+    plug.set_statistics(torch.cat(users))
+    plug.set_prototypes(users)
+    usual = [plug.alike(kind[None, None], everybody(1, 1)) for kind in kinds]
+    own = plug.alike((kinds[0] + 0.5 * some(1, E, seed=77))[None], everybody(1, 1))
+    assert (own - usual[0]).norm() < 0.3 * (own - usual[1]).norm()
+    padded = torch.cat([kinds[:1], torch.full((1, E), 9.0)])[None]
+    torch.testing.assert_close(plug.alike(padded, torch.tensor([[True, False]])), usual[0])
+    assert torch.isfinite(plug.nobodys_prefix()).all()
+    assert plug.prototype_shares.sum().item() == pytest.approx(1)
+
+
 def test_a_low_temperature_picks_the_nearest_behaviour() -> None:
     plug = build(plain(pooling="softmax", temperature=0.01, unit_length=True))
     h = torch.eye(E)[None, :4]

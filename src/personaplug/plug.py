@@ -46,8 +46,8 @@ class PlugConfig:
             its own, which does most where little is known of the user; 0 is off.
         projector_width: m; 0 means d.
         scale: length of a natural token; 0 means the backbone's mean token-embedding norm.
-        start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction, from
-            which the projector's output then leads away (arXiv 2104.08691 section 3.2 initializes from words too).
+        start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction (line
+            breaks where it has none), from which the projector's output then leads away (arXiv 2104.08691 section 3.2 initializes from words too).
         history_text: template, or templates, of what the encoder sees of a behaviour, each view encoded alone; queries
             are compared with the first. Empty means the task's own.
         query_prefix: put before the request's query before encoding (BGE-style encoders want one).

@@ -82,8 +82,8 @@ class PlugMethod(Layered):
             torch.manual_seed(seed)
             backbone = self.backbone
             self.plug = Plug(self.config, self.encoder_width, backbone.width, backbone.token_norm).to(self.device)
-        words = self.task.instruction if self.task else ""
-        if self.config.start == "words" and words:
+        if self.config.start == "words":
+            words = (self.task.instruction if self.task else "") or _NO_WORDS
             self.plug.start_from(self.backbone.words(words).float())
         if self.config.query_encoder != "frozen":
             encoder = self.needed_vectors().encoder
@@ -370,5 +370,6 @@ def _learnt(module: nn.Module) -> dict[str, Tensor]:
 
 _PARTS = ("static", "keys", "values")  # of a state; others are the text method's
 _STATES = 3  # what a state holds: rises when that changes, so that stored ones of before are made anew
+_NO_WORDS = "\n"  # where there is no instruction: nothing that would change an answer
 _BATCH = 32  # requests, while the gate is fitted
 _GATED = 512  # training requests that the gate is fitted on, where there is no development set
