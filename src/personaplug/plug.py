@@ -47,7 +47,8 @@ class PlugConfig:
         projector_width: m; 0 means d.
         scale: length of a natural token; 0 means the backbone's mean token-embedding norm.
         start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction (line
-            breaks where it has none), from which the projector's output then leads away (arXiv 2104.08691 section 3.2 initializes from words too).
+            breaks where it has none), from which the projector's output then leads away (arXiv 2104.08691, section 3.2,
+            starts from words too).
         history_text: template, or templates, of what the encoder sees of a behaviour, each view encoded alone; queries
             are compared with the first. Empty means the task's own.
         query_prefix: put before the request's query before encoding (BGE-style encoders want one).
@@ -86,8 +87,8 @@ class PlugConfig:
     teacher: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lowest = {"persona_tokens": 0, "instruction_tokens": 0, "max_history": 1, "scale": 0, "peers": 0, "prototypes": 0}
-        for name, low in lowest.items():
+        for name in ("persona_tokens", "instruction_tokens", "max_history", "scale", "peers", "prototypes"):
+            low = int(name == "max_history")
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
         if self.persona_tokens + self.instruction_tokens == 0:
@@ -189,7 +190,7 @@ class Plug(nn.Module):
             parameter.zero_()
 
     def set_statistics(self, vectors: Tensor) -> None:
-        """Take the mean and standard deviation of vectors [N, v·e] for `standardize`; NaN, a missing view, is neither."""
+        """Take the mean and standard deviation of vectors [N, v·e] for `standardize`; NaN is a missing view."""
         self.center.copy_(vectors.nanmean(0).nan_to_num())
         spread = ((vectors - self.center) ** 2).nanmean(0).sqrt().nan_to_num()
         # A coordinate that never varied says nothing: where it does later, it must not drown all others.
@@ -209,7 +210,7 @@ class Plug(nn.Module):
 
     @torch.no_grad()
     def set_prototypes(self, users: Sequence[Tensor], seed: int = 0) -> None:
-        """Take `prototypes` prototype users from the raw vectors [n, v·e] of each training user: k-means of their means.
+        """Take prototype users from the raw vectors [n, v·e] of each training user: k-means of their means.
 
         Of fewer users than that, the rest are prototypes of nobody.
         """

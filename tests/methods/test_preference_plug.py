@@ -69,11 +69,8 @@ def test_it_learns_tastes_of_people_whom_it_never_met_and_of_nobody_else(trained
 def test_thumbs_say_it_too_also_where_somebody_only_dislikes(trained, measure) -> None:
     assert measure(trained, [asked(n, 6, "thumbs") for n in range(300, 330)]) > 0.9
     down = [thumb_behavior("eve", str(i), "food", t, False, float(i)) for i, t in enumerate(("amber", "birch") * 2)]
-    scored = trained.backbone.score(
-        [trained.personalize(Request.of("eve", "book"), Profile(History("eve", tuple(down))))]
-        * 3,
-        list(TASTES),
-    )
+    prompt = trained.personalize(Request.of("eve", "book"), Profile(History("eve", tuple(down))))
+    scored = trained.backbone.score([prompt] * 3, list(TASTES))
     assert TASTES[int(np.argmax([s.logprob for s in scored]))] == "coral"
 
 
@@ -87,7 +84,8 @@ def test_one_piece_of_feedback_moves_the_persona_less_than_many_alike(trained) -
 def test_contradictory_feedback_is_near_nobodys(trained) -> None:
     nobody = prefix(trained, History("ada"))
     sure = History("ada", tuple(pair("ada", i, "amber", "birch") for i in range(6)))
-    torn = History("ada", tuple(pair("ada", i, *(("amber", "birch") if i % 2 else ("birch", "amber"))) for i in range(6)))
+    sides = ("amber", "birch")
+    torn = History("ada", tuple(pair("ada", i, sides[i % 2], sides[1 - i % 2]) for i in range(6)))
     assert (prefix(trained, torn) - nobody).norm() < 0.6 * (prefix(trained, sure) - nobody).norm()
 
 

@@ -252,7 +252,7 @@ class LowRank(Layered):
         return found
 
     def _candidates(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[Completion, ...]]:
-        """Several answers to each prompt; those of the last call's are still there, since users differ in choice alone."""
+        """Several answers to each prompt; for the prompts of the call before, whoever asks, those of then."""
         asked = (tuple(p.messages for p in prompts), sampling, len(self._basis) > 0)
         if self._last is None or self._last[0] != asked:
             drawn = [self.backbone.generate(prompts, sampling)]
