@@ -220,6 +220,9 @@ class Plug(nn.Module):
         for at, kind in enumerate(label.unique()):
             self.prototypes[at] = means[label == kind].mean(0)
             self.prototype_shares[at] = (label == kind).float().mean()
+        # Means over many behaviours are short, and what differs between users is little of them: without a gain the
+        # projector would learn what all share long before it learns who is who.
+        self.prototypes /= F.linear(self.prototypes, self.inner.weight).std().clamp(min=1e-4)
 
     # -- per user -------------------------------------------------------------------------------------------------
 

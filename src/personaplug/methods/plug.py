@@ -250,7 +250,7 @@ class PlugMethod(Layered):
             rows.append(torch.cat([old, new])[-self.config.max_history :])
         behaviors = profile.history.behaviors + added.behaviors
         history = dataclasses.replace(profile.history, behaviors=behaviors)
-        return self.with_text_states([self._state(*rows, [])], [history])[0]
+        return self.with_text_states([self._state(rows[0], rows[1])], [history])[0]
 
     @torch.inference_mode()
     def _prepare(self, history: History) -> State | None:
@@ -261,7 +261,7 @@ class PlugMethod(Layered):
         alike = [self.plug.alike(vectors[None], everybody)[0]] if self.config.prototypes else []
         return self._state(*self._halved(vectors), alike)
 
-    def _state(self, keys: Tensor, values: Tensor, alike: list[Tensor]) -> State:
+    def _state(self, keys: Tensor, values: Tensor, alike: Sequence[Tensor] = ()) -> State:
         """What is stored of keys [n, e] and values [n, m] in half precision, and of prototype users [1, m] if any."""
         mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
         weights = self.plug.weights(keys[None], mask, None, self.plug.static)
