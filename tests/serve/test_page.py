@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -18,7 +18,7 @@ from personaplug.serve.settings import Settings
 from serving import OPEN, Live, Parrot, served, text_service
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 expect = sync_api.expect
@@ -36,12 +36,26 @@ REPORT = "<style>:root { --x: #ff0000; } p { outline-color: var(--x); }</style>"
 REPORT += "<main><h1>Worth it?</h1><p style='margin: 3px'>yes</p></main>"
 
 
-class Paced(Parrot):
-    """A parrot that takes its time, so that an answer can be seen to grow."""
+class Held(Parrot):
+    """A parrot that says a few words and then, while it is `held`, waits: an answer can be seen to grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = Event()
+        self.let_go.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        self.let_go.clear()
+        try:
+            yield
+        finally:
+            self.let_go.set()
 
     def stream(self, prompt, sampling):
-        for word in super().stream(prompt, sampling):
-            time.sleep(0.01)
+        for number, word in enumerate(super().stream(prompt, sampling)):
+            if number == 3:
+                self.let_go.wait(60)
             yield word
 
 
@@ -58,10 +72,15 @@ def browser(request, tmp_path_factory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory) -> Iterator[Live]:
+def parrot() -> Held:
+    return Held()
+
+
+@pytest.fixture(scope="module")
+def live(parrot, tmp_path_factory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("page")
     (folder / "report.html").write_text(REPORT)
-    service = text_service(folder / "users.db", Paced(), OPEN, ("none", "recent", "dense"))
+    service = text_service(folder / "users.db", parrot, OPEN, ("none", "recent", "dense"))
     with served(service, folder / "users.db", folder / "report.html") as server:
         yield server
 
@@ -107,12 +126,30 @@ def answered(page: Page) -> None:
     expect(page.locator(".bars .bar").first).to_be_visible()
 
 
-def test_an_answer_grows_beside_the_one_without_the_persona(page):
-    ask(page, "Tell me of your day, please, at some length, and leave nothing out")
+def held_back(page: Page, address: str) -> Callable[[], None]:
+    """Hold the next request to an address back; returns what lets it through and waits for its response."""
+    held: list[Route] = []
+    expect(page.locator(".people-list a").first).to_be_attached()  # what began the page is not held back
+    page.route(address, lambda route: held.append(route), times=1)  # noqa: PLW0108 - no method of a list will do there
+
+    def let_through() -> None:
+        while not held:
+            page.wait_for_timeout(10)
+        with page.expect_response(address) as response:
+            held[0].continue_()
+        response.value.finished()
+        page.evaluate("new Promise((done) => setTimeout(done, 50))")  # the page has read it
+
+    return let_through
+
+
+def test_an_answer_grows_beside_the_one_without_the_persona(page, parrot):
     mine, bare = page.locator(".answer.mine .answer-text"), page.locator(".answer.bare .answer-text")
-    expect(mine).to_have_attribute("aria-busy", "true")
-    page.wait_for_timeout(150)
-    early = mine.inner_text()
+    with parrot.held():
+        ask(page, "Tell me of your day, please, at some length, and leave nothing out")
+        expect(mine).to_have_text(re.compile(r"\w"))
+        expect(mine).to_have_attribute("aria-busy", "true")
+        early = mine.inner_text()
     answered(page)
     assert len(early) < len(mine.inner_text())
     expect(mine).to_contain_text("grand5!!")  # the parrot shows what it was given
@@ -121,10 +158,11 @@ def test_an_answer_grows_beside_the_one_without_the_persona(page):
     expect(page.get_by_role("status")).to_contain_text("Answer:")
 
 
-def test_an_answer_can_be_stopped(page):
-    ask(page, "a long question " * 60)
-    page.get_by_role("button", name="Stop").first.click()
-    expect(page.get_by_text("Stopped.").first).to_be_visible()
+def test_an_answer_can_be_stopped(page, parrot):
+    with parrot.held():
+        ask(page, "a long question")
+        page.get_by_role("button", name="Stop").first.click()
+        expect(page.get_by_text("Stopped.").first).to_be_visible()
 
 
 def test_a_follow_up_carries_the_conversation_and_starting_over_drops_it(page):
@@ -284,6 +322,56 @@ def test_a_person_is_exported_and_erased_with_a_receipt(page, live):
         assert web.get("/v1/users/ada").status_code == 404
 
 
+def test_a_tab_that_was_chosen_stays_when_the_address_is_told_once_more(page, live):
+    page.goto(f"{live.url}/#people/bob")
+    page.get_by_role("tab", name="Add").click()
+    page.get_by_label("What they wrote or chose").fill("half a sent")
+    page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")  # as where one was late
+    expect(page.get_by_label("What they wrote or chose")).to_have_value("half a sent")
+
+
+def test_a_tab_that_was_chosen_stays_when_the_person_is_known_later(page, live):
+    with live.client() as web:
+        web.post("/v1/users", json={"id": "zoe"})
+    let_through = held_back(page, "**/v1/users/zoe")
+    page.goto(f"{live.url}/#people/zoe")
+    page.get_by_role("tab", name="Map").click()
+    expect(page.get_by_text("Three texts are the least")).to_be_visible()
+    let_through()
+    expect(page.locator(".tiles")).to_contain_text("Texts0")
+    expect(page.get_by_role("tab", name="Map")).to_have_attribute("aria-selected", "true")
+
+
+def test_texts_that_come_late_are_not_shown_beside_newer_ones(page, live):
+    page.get_by_label("Answer as").select_option("bob")
+    expect(page.locator(".ideas")).to_contain_text("as bob would")
+    let_through = held_back(page, "**/v1/users/bob/history?*")
+    page.goto(f"{live.url}/#people/bob")
+    page.get_by_role("tab", name="Add").click()
+    page.get_by_label("What they wrote or chose").fill("hello!")
+    page.locator(".person").get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("tab", name="Timeline").click()
+    expect(page.locator(".entry")).to_have_count(2)
+    let_through()
+    expect(page.locator(".entry")).to_have_count(2)
+    page.get_by_role("tab", name="Chat").click()
+    page.get_by_role("tab", name="People").click()  # what is known is read again, and the tab stays
+    expect(page.locator(".entry")).to_have_count(2)
+
+
+def test_the_receipt_is_left_by_opening_somebody_else(page, live):
+    page.goto(f"{live.url}/#people/ada")
+    page.get_by_role("button", name="Erase …").click()
+    let_through = held_back(page, "**/v1/users?*")
+    page.get_by_role("button", name="Erase for good").click()
+    expect(page.locator(".receipt")).to_be_visible()
+    page.locator(".people-list").get_by_text("bob").click()
+    expect(page.locator(".entry")).to_have_count(1)
+    let_through()
+    expect(page.locator(".people-list")).not_to_contain_text("ada")
+    expect(page.locator(".entry")).to_have_count(1)
+
+
 def test_a_map_shows_each_text_and_is_coloured_by_time_or_by_a_field(page, live):
     page.goto(f"{live.url}/#people/ada")
     page.get_by_role("tab", name="Map").click()
@@ -347,6 +435,7 @@ def test_the_keyboard_is_enough(page):
     page.keyboard.press("ArrowRight")
     expect(page.locator("#panel-people")).to_be_visible()
     page.keyboard.press("ArrowLeft")
+    expect(page.locator("#panel-chat")).to_be_visible()
     to("textbox", "Your question")
     page.keyboard.type("How are you?")
     page.keyboard.press("Enter")

@@ -44,7 +44,7 @@ function byHand(user, added) {
 }
 
 function byFile(user, added) {
-  const file = h("input", { type: "file", accept: ".jsonl,.ndjson,.json,.csv,.tsv", class: "unseen", id: "upload", on: { change: () => take(file.files[0]) } });
+  const file = h("input", { type: "file", accept: ".jsonl,.ndjson,.json,.csv,.tsv", class: "unseen", id: "upload", on: { change: () => { take(file.files[0]); file.value = ""; } } });
   const over = (on) => drop.classList.toggle("over", on);
   const drop = h("label", {
     class: "drop", for: "upload",
@@ -55,19 +55,21 @@ function byFile(user, added) {
     },
   }, h("b", {}, "Drop a JSONL or CSV file"), h("span", {}, "or choose one"));
   const look = h("div", { class: "look", "aria-live": "polite" });
+  let taken = 0; // files so far: only the last one is shown
 
   async function take(chosen) {
     if (!chosen) return;
+    const mine = ++taken;
     fill(look, h("p", { class: "note" }, "Looking at it …"));
     try {
       const found = readFile(chosen.name, await chosen.text());
       if (!found.lines.length) throw new Error(`${chosen.name}: there is nothing in the file`);
       const checked = await sendLines(user, found, true);
+      if (mine !== taken) return;
       fill(look, preview(chosen.name, found, checked, () => send(found)));
     } catch (error) {
-      fill(look, fault(error, () => take(chosen)));
+      if (mine === taken) fill(look, fault(error, () => take(chosen)));
     }
-    file.value = "";
   }
 
   async function send(found) {

@@ -5,13 +5,13 @@ import { button, download, h, newId } from "./dom.js";
 import { trying } from "./faults.js";
 import { moment, number, some } from "./format.js";
 
-/** Asks, erases, and hands the receipt to `gone`. */
+/** Asks, erases, and hands the receipt to `gone`; `behaviours` is how many there are, or null where that is not known yet. */
 export function eraseDialog(user, behaviours, gone) {
   const id = newId("erase");
   const notice = h("div");
   const dialog = h("dialog", { "aria-labelledby": id, on: { close: () => dialog.remove() } },
     h("h2", { id }, `Erase ${user}?`),
-    h("p", {}, `${some(behaviours, "text")}, all vectors and all personas of ${user} go, from every file of the store. This cannot be undone; export first if you may need them.`),
+    h("p", {}, `${behaviours === null ? "All texts" : some(behaviours, "text")}, all vectors and all personas of ${user} go, from every file of the store. This cannot be undone; export first if you may need them.`),
     notice,
     h("div", { class: "row" },
       button("Keep", () => dialog.close(), { autofocus: true }),

@@ -27,8 +27,8 @@ const showPerson = peopleView(get("panel-people"));
 compareView(get("panel-compare"));
 const openReport = reportView(get("panel-report"));
 
-/** Shows what the address names: `#chat`, `#people/NAME`, ... */
-function route() {
+/** Shows what the address names: `#chat`, `#people/NAME`, ...; `anew`: nothing that was shown holds any longer. */
+function route(anew = false) {
   if (!started) { // what is loaded first shows it: a view made before would be made again under the reader's hands
     mark(viewNamed().view);
     return;
@@ -37,9 +37,10 @@ function route() {
     history.replaceState(null, "", `#people/${encodeURIComponent(state.user)}`); // there is room for list and person
   }
   const { view, rest } = viewNamed();
+  const again = get(`panel-${view}`).hidden;
   mark(view);
   document.title = `${view[0].toUpperCase()}${view.slice(1)} · personaplug`;
-  if (view === "people") showPerson(decoded(rest));
+  if (view === "people") showPerson(decoded(rest), { again, anew });
   if (view === "report") openReport();
 }
 
@@ -65,7 +66,7 @@ async function start() {
   get("key").hidden = key.get() === "";
   if (!(await trying(notice, () => state.load()))) return;
   started = true;
-  route();
+  route(true);
 }
 
 const askKey = () => {
@@ -74,6 +75,6 @@ const askKey = () => {
 };
 get("key").addEventListener("click", askKey);
 document.addEventListener("need-key", askKey);
-window.addEventListener("hashchange", route);
+window.addEventListener("hashchange", () => route());
 mark(viewNamed().view);
 start();

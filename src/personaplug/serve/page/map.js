@@ -21,14 +21,19 @@ export function mapView(user) {
   const bar = h("div", { class: "choices" },
     h("span", { class: "words" }, "Coloured by ", colour, encoders.size > 1 ? [" as seen by ", view] : null));
 
+  let asked = 0; // how often: only what was asked for last is shown
+
   async function load() {
+    const mine = ++asked;
     fill(place, h("p", { class: "note" }, "Reading …"));
     await trying(notice, async () => {
       try {
         const found = await api.map(user, view.value);
+        if (mine !== asked) return;
         if (found.data.length < 3) fill(place, h("p", { class: "empty" }, "Three texts are the least that make a map."));
         else draw(found);
       } catch (error) {
+        if (mine !== asked) return;
         fill(place);
         throw error;
       }
@@ -75,6 +80,7 @@ function range(values) {
 class Chart {
   #points;
   #at = -1;
+  #wanted = 0; // texts so far: only the one wanted last is opened
 
   constructor(user, found) {
     this.user = user;
@@ -174,11 +180,13 @@ class Chart {
     fill(this.readout);
     this.#at = -1;
     this.#point(index);
+    const mine = ++this.#wanted;
     const notice = h("div");
     await trying(notice, async () => {
       const whole = await api.behaviour(this.user, this.data[index].id);
+      if (mine !== this.#wanted) return;
       fill(this.readout, opened(this.user, whole, (now) => this.#points[index].classList.toggle("gone", now === null)));
     });
-    if (notice.childElementCount) fill(this.readout, notice);
+    if (mine === this.#wanted && notice.childElementCount) fill(this.readout, notice);
   }
 }

@@ -9,7 +9,7 @@ import { personView } from "./person.js";
 import { state } from "./state.js";
 import { loadDemo } from "./welcome.js";
 
-/** Returns what opens a user by name; "" shows the list alone. */
+/** Returns what opens a user by name (see `show`); "" shows the list alone. */
 export function peopleView(panel) {
   const list = h("ul", { class: "people-list", on: { click: () => { byHand = true; } } });
   const search = h("input", { type: "search", placeholder: "Find", "aria-label": "Find a person", on: { input: () => draw() } });
@@ -18,15 +18,21 @@ export function peopleView(panel) {
   const more = h("div");
   const demo = h("div", { class: "demo" });
   const person = h("section", { class: "person", "aria-label": "Person", tabindex: "-1" });
-  const frame = h("div", { class: "people" },
+  const frame = h("div", { class: "people", on: { click: back } },
     h("nav", { class: "side", "aria-label": "People" },
       search, list, more,
       h("form", { class: "row new", on: { submit: create } }, name, h("button", {}, "Add")),
       demo, notice),
     person);
   let open = null;
+  let view = null; // of who is open
+  let receipt = null; // of who was just erased
   let byHand = false; // someone was chosen here, so this is where the reader wants to go on
 
+  /** The way back from a receipt: its address is the list's already. */
+  function back(event) {
+    if (receipt !== null && event.target.closest(".back")) show("");
+  }
 
   async function create(event) {
     event.preventDefault();
@@ -56,33 +62,44 @@ export function peopleView(panel) {
       button("Try without data", () => trying(notice, loadDemo), { class: "main" }),
     ]);
     if (open === null) {
-      fill(person, h("p", { class: "empty" }, state.users.length ? "Choose someone to see what is known of them." : "Add someone, then give them texts: by hand or from a file."));
+      fill(person, receipt ?? h("p", { class: "empty" }, state.users.length ? "Choose someone to see what is known of them." : "Add someone, then give them texts: by hand or from a file."));
     }
   }
 
-  function show(user) {
+  /**
+   * Opens a user. Who is open already stays as the reader left them, whatever asks for them again: their tab, an opened text.
+   *
+   * @param again the reader comes back from another view: what is known may have changed there.
+   * @param anew nothing that was shown holds any longer.
+   */
+  function show(user, { again = false, anew = false } = {}) {
+    const same = !anew && view !== null && open === (user || null);
     open = user || null;
+    receipt = null;
     frame.classList.toggle("open", open !== null);
     draw();
-    if (open === null) return;
-    if (state.users.some((u) => u.id === open)) state.choose(open);
-    fill(person, personView(open, gone));
+    if (open !== null && state.users.some((u) => u.id === open)) state.choose(open);
+    if (same) {
+      if (again) view.reload();
+      return;
+    }
+    view = open === null ? null : personView(open, gone);
+    if (view === null) return;
+    fill(person, view.element);
     if (byHand) person.focus({ preventScroll: true });
     byHand = false;
     window.scrollTo({ top: 0 });
   }
 
   /** After erasing: the receipt stays in sight. */
-  async function gone(receipt) {
-    open = null;
+  async function gone(shown) {
+    [open, view, receipt] = [null, null, shown];
     frame.classList.add("open");
-    fill(person, receipt);
+    draw();
     person.focus();
     say("Erased.");
     history.replaceState(null, "", "#people");
     await state.loadUsers();
-    for (const link of list.querySelectorAll("a")) link.removeAttribute("aria-current");
-    fill(person, receipt);
   }
 
   state.addEventListener("users", draw);

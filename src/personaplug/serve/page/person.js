@@ -14,7 +14,7 @@ import { wireTabs } from "./tabs.js";
 import { timeline } from "./timeline.js";
 
 /**
- * A person's page.
+ * A person's page: its `element`, and `reload`, which reads what is known again and leaves the chosen tab.
  *
  * @param user their name.
  * @param gone called with the receipt when they were erased.
@@ -32,10 +32,16 @@ export function personView(user, gone) {
       button("Erase …", erase, { class: "small danger" })));
 
   let known = null;
+  let asked = 0; // how often: only what was asked for last is shown
+  let chosen = false; // a tab, by the reader: nothing that comes late takes it away
 
   async function refresh() {
+    const mine = ++asked;
     await trying(notice, async () => {
-      known = await api.user(user);
+      const found = await api.user(user);
+      if (mine !== asked) return;
+      if (known === null && found.behaviors === 0 && !chosen) opened(parts[2].id);
+      known = found;
       fill(facts, factsOf(known));
     });
   }
@@ -48,7 +54,7 @@ export function personView(user, gone) {
   }
 
   function erase() {
-    eraseDialog(user, known?.behaviors ?? 0, gone);
+    eraseDialog(user, known?.behaviors ?? null, gone);
   }
 
   const timelinePart = timeline(user);
@@ -66,7 +72,10 @@ export function personView(user, gone) {
     for (const [i, panel] of panels.entries()) panel.hidden = i !== n;
     if (parts[n].word === "Map" || !panels[n].childElementCount) fill(panels[n], parts[n].make()); // a map is of now
   };
-  const choose = wireTabs(list, opened);
+  const choose = wireTabs(list, (id) => {
+    chosen = true;
+    opened(id);
+  });
   const onTouched = (event) => {
     if (!box.isConnected) state.removeEventListener("touched", onTouched);
     else if (event.detail === user) refresh();
@@ -74,15 +83,17 @@ export function personView(user, gone) {
   state.addEventListener("touched", onTouched);
 
   fill(box, head, facts, notice, list, panels);
+  const reload = () => {
+    refresh();
+    timelinePart.reload();
+    const map = panels[1];
+    if (map.hidden) fill(map);
+    else fill(map, parts[1].make());
+  };
+
   opened(parts[0].id);
-  api.user(user).then(
-    (found) => {
-      known = found;
-      fill(facts, factsOf(found));
-      if (found.behaviors === 0) opened(parts[2].id);
-    },
-    () => refresh());
-  return box;
+  refresh();
+  return { element: box, reload };
 }
 
 function factsOf(found) {

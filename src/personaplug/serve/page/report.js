@@ -10,15 +10,16 @@ personaplug serve demo/plug --report report.html`;
 
 /** Returns what shows the report; it is asked for when the view is first opened. */
 export function reportView(panel) {
-  let loaded = false;
+  let loaded = false; // or being loaded
 
   async function open() {
     if (loaded) return;
+    loaded = true;
     fill(panel, h("p", { class: "note" }, "Reading …"));
     try {
       fill(panel, embedded(await api.report()));
-      loaded = true;
     } catch (error) {
+      loaded = false;
       fill(panel, error.code === "no_report" ? none() : fault(error, open));
     }
   }

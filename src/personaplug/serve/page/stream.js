@@ -28,23 +28,28 @@ export class AnswerBox {
     fill(this.#foot, button("Stop", () => stop.abort(), { class: "small" }));
     this.element.classList.add("busy");
     this.#text.setAttribute("aria-busy", "true");
+    const current = () => this.#stop === stop; // else the same was asked anew, and this one has nothing more to say
     const began = performance.now();
     let first = null;
     try {
       const done = await api.answer(body, (piece) => {
         first ??= performance.now() - began;
-        this.#text.append(piece);
+        if (current()) this.#text.append(piece);
       }, stop.signal);
+      if (!current()) return null;
       if (!done.text.trim()) fill(this.#text, h("span", { class: "soft" }, "(an empty answer)"));
       fill(this.#foot, meta(done, (performance.now() - began) / 1000, first, body.user));
       return done;
     } catch (error) {
+      if (!current()) return null;
       const stopped = error.name === "AbortError";
       fill(this.#foot, stopped ? h("p", { class: "meta" }, "Stopped.") : fault(error, () => this.onRetry?.()));
       return null;
     } finally {
-      this.#text.removeAttribute("aria-busy");
-      this.element.classList.remove("busy");
+      if (current()) {
+        this.#text.removeAttribute("aria-busy");
+        this.element.classList.remove("busy");
+      }
     }
   }
 

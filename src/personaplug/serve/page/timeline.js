@@ -14,13 +14,15 @@ export function timeline(user) {
   const foot = h("div", { class: "row" });
   const element = h("div", { class: "timeline" }, months, notice, foot);
   let last = null;
-  let shown = 0;
   let heading = null;
   let list = null;
+  let asked = 0; // how often: only what was asked for last is shown
 
   async function load() {
+    const mine = ++asked;
     await trying(notice, async () => {
       const page = await api.history(user, last, PAGE);
+      if (mine !== asked) return;
       if (page.total === 0) fill(months, h("p", { class: "empty" }, "No texts yet: add some by hand or from a file."));
       for (const behaviour of page.data) {
         if (month(behaviour.at) !== heading) {
@@ -30,15 +32,15 @@ export function timeline(user) {
         }
         list.append(entry(user, behaviour));
       }
-      shown += page.data.length;
       last = page.last_id;
       fill(foot, page.has_more && button(`Show more of ${some(page.total, "text")}`, load, { class: "small" }));
     });
   }
 
   function reload() {
-    [last, shown, heading, list] = [null, 0, null, null];
+    [last, heading, list] = [null, null, null];
     fill(months);
+    fill(foot);
     return load();
   }
 
