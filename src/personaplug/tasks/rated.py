@@ -286,14 +286,17 @@ class Rated(JudgedTask):
 
 
 def _groups(ratings: Iterable[_Rating], size: int) -> Iterator[tuple[_Rating, ...]]:
-    """Disjoint groups of texts near in time, of which the first is rated above all others."""
-    waiting: list[_Rating] = []
+    """Disjoint groups of texts, of which the first is rated above all others.
+
+    The newest that fit make a group: the nearer in time its texts are, the more is known of the user before them.
+    """
+    waiting: list[_Rating] = []  # the newest first
     for rating in ratings:
-        waiting.append(rating)
-        oldest: dict[float, _Rating] = {}  # of each level: what is below one is below all of them
+        waiting.insert(0, rating)
+        newest: dict[float, _Rating] = {}  # of each level: what is below one is below all of them
         for r in waiting:
-            oldest.setdefault(r.level, r)
-        for best in oldest.values():
+            newest.setdefault(r.level, r)
+        for best in newest.values():
             lower = [r for r in waiting if r.level < best.level][: size - 1]
             if len(lower) == size - 1:
                 yield (best, *lower)
