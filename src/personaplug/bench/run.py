@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from personaplug.methods.base import Method
 
 NLL = "nll"
-"""The score that every row has: mean over examples of nats a token of the user's real answer; lower is better."""
+"""The score that every row has, lower is better: mean over examples of nats a token of the user's real answer, or where
+requests bring their own texts to choose among, of nats of the right choice."""
 
 _STATES = 512  # prepared histories kept; a user's examples stand together
 
