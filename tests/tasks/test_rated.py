@@ -45,7 +45,7 @@ def number(text: str) -> int:
     return int(text.split()[2])
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from("abcd"), st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=60), min_size=2
@@ -116,6 +116,15 @@ def test_a_text_is_cut_and_counts_once(tmp_path):
     task = built(folder, max_words=3)
     texts = [t for b in task.behaviors() for t in (b.output, b.fields[DISLIKED])]
     assert sorted(texts, key=number) == [f"text number {i}" for i in range(40)]
+
+
+def test_no_two_configurations_give_one_id_to_different_behaviours(tmp_path):
+    folder = write(tmp_path, {"a": [0.0, 1.0] * 9})
+    found: dict[str, Any] = {}
+    for task in (registry.build("task", "jsonl", {"path": str(folder)}), built(folder), built(folder, max_words=3)):
+        for behavior in task.behaviors():
+            assert found.setdefault(behavior.id, behavior) == behavior
+    assert len(found) == 18 + 9 + 9
 
 
 def test_a_user_who_likes_everything_has_no_pairs_and_asks_nothing(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -251,7 +252,10 @@ class Rated(JudgedTask):
                 continue
             other = single.pop(0)
             best, worst = (rating, other) if rating.level > other.level else (other, rating)
-            yield pair_behavior(user, rating.id, self.config.question, best.text, worst.text, rating.at)
+            said = self.config.question, best.text, worst.text
+            # By content: a store that holds the ratings themselves, or pairs cut to other lengths, takes these too.
+            id_ = hashlib.blake2b("\0".join([*said, str(rating.at)]).encode(), digest_size=10).hexdigest()
+            yield pair_behavior(user, f"pair-{id_}", *said, rating.at)
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
