@@ -345,5 +345,7 @@ JUDGED: dict[str, str] = {
     "user_reward": "what answers are worth to their users, in standard deviations of the rewards",
     "win_reference": "share of answers worth more to their users than the named reference answer",
     "win_best": "share of answers worth more to their users than the best stored answer",
+    "user_rating": "how their users rated the chosen texts, in [0, 1]",
+    "chance_to_best": "where that stands between a text drawn from those shown (0) and the user's best of them (1)",
 }
 """Name -> what it measures; more is better. Only a task that knows what an answer is worth computes these."""

@@ -193,7 +193,7 @@ class Example:
         request: what is asked.
         history: the user's past up to the request.
         target: what the user really wrote or chose.
-        options: the closed set that `target` is from, or () for free text.
+        options: what `target` is chosen from: the task's closed set or the request's own; () for free text.
         disliked: an answer to this request that the user likes less than `target`; "" where none is known.
     """
 

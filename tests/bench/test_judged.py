@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def test_methods_are_judged_by_what_their_answers_are_worth(folder, tmp_path):
     for method in ("none", "icl", "neighbours", "lowrank"):
         row = result.row(method)
         assert row is not None
-        assert set(JUDGED) < set(row.scores)
+        assert {"user_reward", "win_reference", "win_best"} < set(row.scores)
         assert len(row.values["user_reward"]) == len(row.answered) == 9
         assert (method == "none") == (result.row(method, "shuffled users") is None)
     shuffled = result.row("icl", "shuffled users")
@@ -65,3 +66,48 @@ def test_methods_are_judged_by_what_their_answers_are_worth(folder, tmp_path):
     assert summarize([result]).metric == "user_reward"
     assert not any(lower_is_better(m) for m in JUDGED)
     assert "user_reward" in markdown(board([(result,)], metric="user_reward"))
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """Half of the users like sad films, the others like happy ones."""
+    lines = [
+        {
+            "user": f"u{u}", "id": str(i), "at": i, "output": "yes" if (i + i // 2 + u) % 2 else "no",
+            "input": f"a {'happy' if (i + i // 2) % 2 else 'sad'} film with number {i}",
+        }
+        for u in range(12)
+        for i in range(60)
+    ]  # fmt: skip
+    (tmp_path / "behaviors.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path
+
+
+def test_methods_choose_among_texts_that_people_rated_and_no_text_stays_in_the_result(films, tmp_path):
+    run = {
+        "task": {"name": "rated", "path": str(films), "liked": ["yes"], "split": "user", "test": 0.4, "by_text": True},
+        "backbone": {"name": "echo"},
+        "encoder": {"name": "hashing", "width": 64},
+        "methods": {"icl": {"match": "{output}"}, "neighbours": {"match": "{output}"}, "lowrank": {"rank": 1}},
+        "method": {"name": "lowrank"},
+    }
+    experiment = Experiment(read_run(run, "run"), tmp_path / "out", "films", by_content=True)
+    path = tmp_path / "result.json"
+    result = experiment.evaluate(0, Measuring(newest=(1,)), path)
+    targets = {e.target for e in experiment.examples("test")}
+    experiment.close()
+    assert not result.failures
+    rows = {(r.method, r.control): r for r in result.rows}
+    none, lowrank = rows["none", ""], rows["lowrank", ""]
+    assert lowrank.scores["accuracy"] > 0.9 > rows["lowrank", "shuffled users"].scores["accuracy"]
+    assert (
+        lowrank.scores["accuracy"] == lowrank.scores["user_rating"] == sum(lowrank.values["accuracy"]) / len(none.ids)
+    )
+    assert lowrank.scores["nll"] < rows["lowrank", "no history"].scores["nll"]
+    assert rows["lowrank", "newest 1"].scores["nll"] < rows["lowrank", "no history"].scores["nll"]
+    assert none.scores["nll"] == pytest.approx(math.log(4), abs=0.1)  # of the choice, whoever makes it
+    assert {p for r in result.rows for p in r.predictions} <= {"0", "1", "2", "3"}
+    written = path.read_text()
+    assert not any(target in written for target in targets)
+    assert summarize([result]).metric == "accuracy"
+    assert "user_rating" in markdown(board([(result,)], metric="user_rating"))

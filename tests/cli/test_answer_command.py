@@ -98,3 +98,45 @@ def test_a_chat_keeps_what_its_user_liked_and_disliked_once_each(run, store, ech
     kept = [preference(b) for b in opened.history("ada") if b.id.startswith("thumb-")]
     opened.close()
     assert [(p.prompt, p.liked, p.disliked) for p in kept] == [("one", "one", None), ("two", None, "two")]
+
+
+def test_what_a_chat_keeps_changes_the_prompt_of_icl(run, store, tmp_path):
+    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.tasks.base import TaskInfo
+
+    folder = tmp_path / "icl"
+    parts = {"backbone": Part("echo", "echo"), "encoder": Part("hashing", "hashing:16", 16, {"width": 16})}
+    save_pretrained(folder, ArtifactInfo("icl", {"show": "both"}, **parts, task=TaskInfo("chat", "text")), {})
+    asked = "good evening\n/new\ngood night\n"
+    before = run("answer", folder, "--user", "bob", "--store", store, typed=asked).stdout
+    assert "Disliked answer" not in before
+    judged = "good evening\n/down\n/new\ngood night\n"
+    after = run("answer", folder, "--user", "bob", "--store", store, typed=judged).stdout
+    assert "User: good evening\nDisliked answer: " in after
+
+
+def test_what_a_chat_keeps_moves_the_belief_of_lowrank(run, store, echo):
+    import numpy as np
+    import torch
+
+    from personaplug import registry
+    from personaplug.cli.console import open_store
+    from personaplug.methods.preference.bradley_terry import Belief
+    from personaplug.types import Profile
+    from personaplug.vectors import VectorCache
+
+    encoder = registry.build("encoder", "hashing", {"width": 16})
+    method = registry.build(
+        "method", "lowrank", backbone=registry.build("backbone", "echo"), vectors=VectorCache(encoder)
+    )
+    prior = Belief(np.zeros(16), np.eye(16))
+    learned = {"basis": np.eye(16), "mean": prior.mean, "covariance": prior.covariance}
+    method.load_tensors({name: torch.from_numpy(array) for name, array in learned.items()})
+    typed = "such fine words\n/up\nugly noise\n/down\n"
+    run("answer", echo, "--user", "ada", "--store", store, typed=typed)
+    opened = open_store(str(store))
+    profile = Profile(opened.history("ada"))
+    opened.close()
+    assert np.abs(method.belief(profile).mean).max() > 0
+    liked, disliked = method.worth(profile, "", ["such fine words", "ugly noise"])
+    assert liked > 0 > disliked

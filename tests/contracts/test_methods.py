@@ -81,6 +81,17 @@ def test_mixed_users_get_what_each_gets_alone(method: Method) -> None:
         np.testing.assert_allclose(prefix(alone), prefix(prompt), atol=1e-5)
 
 
+def test_a_requests_own_options_score_in_a_batch_as_alone(method: Method) -> None:
+    profiles = [Profile(h, method.prepare(h)) for h in USERS]
+    prompts = ask(method, REQUESTS, profiles)
+    options = [["red", "a b"], ["red", "no", "what is it"], ["yes", "no"], ["tell me more", "red"]]
+    together = method.score_options(REQUESTS, profiles, prompts, options)
+    assert [len(scored) for scored in together] == [2, 3, 2, 2]
+    for i, scored in enumerate(together):
+        [alone] = method.score_options([REQUESTS[i]], [profiles[i]], [prompts[i]], [options[i]])
+        np.testing.assert_allclose([s.logprob for s in alone], [s.logprob for s in scored], atol=1e-3)
+
+
 def test_a_stored_state_gives_what_a_fresh_one_gives(method: Method) -> None:
     for request, h in zip(REQUESTS, USERS, strict=True):
         stored, fresh = one(method, request, Profile(h, method.prepare(h))), one(method, request, Profile(h))

@@ -62,8 +62,24 @@ def personalllm(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "users": 12, "rewards": ["gemma_2b", "gemma_7b"]}
 
 
+def rated(folder: Path) -> dict[str, Any]:
+    lines = [
+        {"user": f"u{u}", "id": f"{i}", "at": 10 * i + u, "input": f"film {i}", "output": "", "rating": i * 7 % 5 / 4}
+        for u in range(3)
+        for i in range(60)
+    ]
+    (folder / "behaviors.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return {"path": str(folder), "options": 3}
+
+
 # A miniature of each task: writes what it reads into a folder and returns the configuration.
-MINIATURES = {"jsonl": jsonl, "lamp": lamp, "personalllm": personalllm, "synthetic": lambda folder: {"users": 20}}
+MINIATURES = {
+    "jsonl": jsonl,
+    "lamp": lamp,
+    "personalllm": personalllm,
+    "rated": rated,
+    "synthetic": lambda folder: {"users": 20},
+}
 
 
 @pytest.fixture(params=registry.names("task"))
@@ -78,7 +94,7 @@ def test_says_what_it_is_and_where_it_is_from(task):
     assert task.source
     assert task.info.name
     assert set(task.info.metrics) <= set(METRICS)
-    assert bool(task.info.options) == (task.info.kind != "text")
+    assert not (task.info.options and task.info.kind == "text")
 
 
 def test_its_configuration_survives_toml(task):
@@ -121,8 +137,10 @@ def test_targets_are_among_the_options(task):
     for split in SPLITS:
         for example in task.examples(split):
             assert example.target
-            assert example.options == task.info.options
+            assert bool(example.options) == (task.info.kind != "text")
+            assert not task.info.options or example.options == task.info.options  # else they are the request's own
             assert not example.options or example.target in example.options
+            assert len(set(example.options)) == len(example.options)
 
 
 def test_the_history_text_can_be_filled_from_its_behaviours(task):

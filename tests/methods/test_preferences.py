@@ -237,6 +237,75 @@ def test_a_text_method_may_write_the_prompt_and_a_wrong_one_is_refused():
         method("lowrank", rank=0)
 
 
+def test_of_a_requests_own_options_it_prefers_what_the_user_would_without_asking_the_model(tmp_path, monkeypatch):
+    made = fitted("lowrank", tmp_path, rank=2)
+    monkeypatch.setattr(made.backbone, "score", lambda *_: pytest.fail("the language model was asked"))
+    request, options = Request.of("new", "which ?"), [*ANSWERS, "about music"]
+    profiles = [Profile(SPORTY, made.prepare(SPORTY)), Profile(history("nobody"))]
+    kind, nobody = made.score_options([request] * 2, profiles, [Prompt(request.messages)] * 2, [options] * 2)
+    assert max(kind, key=lambda s: s.logprob) is kind[1]
+    for scored in (kind, nobody):
+        assert sum(np.exp(s.logprob) for s in scored) == pytest.approx(1)
+    pair = made.score_options([request], profiles[:1], [Prompt(request.messages)], [ANSWERS])[0]
+    assert kind[0].logprob - kind[1].logprob == pytest.approx(pair[0].logprob - pair[1].logprob)  # Luce's axiom
+
+
+def test_an_untrained_one_leaves_options_to_the_model():
+    made = method("lowrank")
+    prompt = Prompt(Request.of("ada", "kind music ?").messages)
+    scored = made.score_options([FOOD], [Profile(ADA)], [prompt], [ANSWERS])
+    assert scored == [made.backbone.score([prompt] * 2, ANSWERS)]
+
+
+# -- whoever says little, or one thing and its contrary ---------------------------------------------------------------
+
+TORN = history(
+    "new",
+    pair_behavior("new", "1", "about sport", "kind sport", "rude sport"),
+    pair_behavior("new", "2", "about sport", "rude sport", "kind sport"),
+)
+
+
+@pytest.mark.parametrize("own", [history("new"), SPORTY, TORN], ids=["nothing", "one pair", "contradictions"])
+@pytest.mark.parametrize("name", ["icl", "neighbours", "lowrank"])
+def test_any_feedback_gives_the_same_sane_prompt_and_scores_at_each_call(name, own, tmp_path):
+    made = fitted(name, tmp_path) if name != "icl" else method(name)
+    request, profile = Request.of("new", "about sport"), Profile(own, made.prepare(own))
+    shown = text(made, request, profile)
+    assert shown.endswith(request.query)
+    assert shown == text(made, request, Profile(own))
+    options = [["kind sport", "rude sport"]]
+    [scored] = made.score_options([request], [profile], made.personalize_many([request], [profile]), options)
+    assert all(np.isfinite(s.logprob) for s in scored)
+
+
+def test_icl_without_feedback_asks_plainly_and_shows_contradictions_as_they_are():
+    plain = Request.of("new", "about sport")
+    assert text(method("icl"), plain, Profile(history("new"))) == "about sport"
+    assert text(method("icl"), plain, Profile(SPORTY)).count("Liked answer") == 1
+    both = text(method("icl", show="both"), plain, Profile(TORN))
+    assert both.count("Liked answer: kind sport") == both.count("Disliked answer: kind sport") == 1
+
+
+def test_a_user_of_contradictions_is_like_nobody_and_gets_the_nearest_of_everybody(tmp_path):
+    made = fitted("neighbours", tmp_path, users=3, k=3, own=False)
+    torn, nothing = (text(made, Request.of("new", "food"), Profile(h)) for h in (TORN, history("new")))
+    assert torn == nothing
+
+
+@pytest.mark.parametrize("name", ["icl", "neighbours"])
+def test_where_all_prompts_are_the_same_answers_are_compared_with_the_request(name, tmp_path):
+    same = history(
+        "new", *(pair_behavior("new", t, "which ?", f"{t} yes", f"{t} no") for t in ("food", "music", "sport"))
+    )
+    asked = Request("new", Request.of("new", "which ?").messages, "music or sport")
+    made = method(name, k=2, match="{output}")
+    made.fit([Example("1", asked, same, "t")], [], TrainingConfig(), tmp_path)
+    shown = text(made, asked, Profile(same))
+    assert shown.count("Liked answer") == 2
+    assert "food" not in shown
+
+
 # -- beliefs ----------------------------------------------------------------------------------------------------------
 
 

@@ -104,7 +104,7 @@ def test_answers_are_judged_by_the_users_own_weights(folder):
         assert texts[int(worth.argmax())] == example.target
         assert task.reference(example) == 1
     judged = task.judge(examples, ["x " * 200 if "four" in e.target else "x" for e in examples])
-    assert set(judged) == set(JUDGED)
+    assert set(judged) == {"user_reward", "win_reference", "win_best"} <= set(JUDGED)
     raw = np.stack([task.rewards[n].score(["q"] * 2, ["x", "x y"]) for n in task.panel.names], axis=-1)
     expected = task.users.weights[int((examples[0].request.user or "")[5:])] @ task.panel.standardise(raw)[1]
     assert task.judge(examples[:1], ["x y"])["user_reward"][0] == pytest.approx(expected)

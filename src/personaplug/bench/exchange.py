@@ -90,8 +90,7 @@ def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], profiles: 
     prompts = method.personalize_many(requests, profiles)
     if info.kind in ("text", "multilabel"):
         return [c.text.strip() for c in method.answer_many(requests, profiles, prompts, info.sampling)]
-    scored = score_options(method.backbone, prompts, [e.options or info.options for e in batch])
-    return [likeliest(found) for found in scored]
+    return [likeliest(found) for found in score_options(method, info, batch, profiles, prompts)]
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

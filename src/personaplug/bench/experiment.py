@@ -29,7 +29,7 @@ from personaplug.bench import results
 from personaplug.bench.fingerprint import content, fingerprint, pseudonym
 from personaplug.bench.plan import Entry, entries, main_label
 from personaplug.bench.results import Curve, Result, Shown
-from personaplug.bench.run import Measuring, Row, measure, with_judgement
+from personaplug.bench.run import Measuring, Row, measure, numbered, with_judgement
 from personaplug.bench.showcase import used_texts
 from personaplug.bench.states import StateCache
 from personaplug.config import from_mapping, to_mapping
@@ -352,6 +352,8 @@ class Experiment:
         row = dataclasses.replace(row, method=entry.label, section=results.portable(dict(entry.run.method)))
         shown = [] if control else [s.index for s in self._shown(how)]
         answered = dict(zip(row.answered, row.predictions, strict=True))
+        if examples[0].options and not self.info.options:
+            row = numbered(row, examples)
         return dataclasses.replace(
             row,
             used=tuple(used_texts(method, examples[i]) for i in shown),

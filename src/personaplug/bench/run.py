@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from personaplug import metrics
-from personaplug.backbones.base import Backbone, TrainableBackbone
+from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.errors import DataError
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from personaplug.methods.base import Method
 
 NLL = "nll"
-"""The score that every row has: mean over examples of nats a token of the user's real answer; lower is better."""
+"""The score that every row has, lower is better: mean over examples of nats a token of the user's real answer, or where
+requests bring their own texts to choose among, of nats of the right choice."""
 
 _STATES = 512  # prepared histories kept; a user's examples stand together
 
@@ -39,10 +41,11 @@ class Row:
         ids: pseudonyms of the examples.
         users: pseudonyms of who asked.
         histories: number of behaviours that the users themselves had before each request.
-        nll: nats a token of each user's real answer, without an end-of-turn token.
+        nll: nats a token of each user's real answer, without an end-of-turn token; where requests bring their own texts
+            to choose among, nats of the right choice.
         tokens: of each real answer.
         answered: indices of the examples that also have a prediction.
-        predictions: their answers: an option, or generated text.
+        predictions: their answers: an option (of a request's own ones, its number in a result), or generated text.
         values: metric -> a number for each answered example.
         scores: metric -> over all answered examples; `nll` over all examples.
         seconds: wall time of it all.
@@ -204,6 +207,12 @@ def measure(
     )
 
 
+def numbered(row: Row, examples: Sequence[Example]) -> Row:
+    """The row with the numbers of predicted options, where they are a request's own: results hold no users' texts."""
+    places = (examples[i].options.index(text) for i, text in zip(row.answered, row.predictions, strict=True))
+    return dataclasses.replace(row, predictions=tuple(map(str, places)))
+
+
 def with_judgement(row: Row, task: JudgedTask, examples: Sequence[Example]) -> Row:
     """The row with what its answers are worth to their users, by the task's own judgement."""
     judged = task.judge([examples[i] for i in row.answered], row.predictions)
@@ -212,13 +221,28 @@ def with_judgement(row: Row, task: JudgedTask, examples: Sequence[Example]) -> R
 
 
 def score_options(
-    backbone: Backbone, prompts: Sequence[Prompt], options: Sequence[Sequence[str]]
+    method: Method,
+    info: TaskInfo,
+    examples: Sequence[Example],
+    profiles: Sequence[Profile],
+    prompts: Sequence[Prompt],
 ) -> list[dict[str, Scored]]:
-    """Option -> its score, for each prompt with its own options."""
-    # The options of a request share one Prompt object: the backbone runs it once.
-    pairs = [(prompt, option) for prompt, own in zip(prompts, options, strict=True) for option in own]
-    found = iter(backbone.score([prompt for prompt, _ in pairs], [option for _, option in pairs]))
-    return [{option: next(found) for option in own} for own in options]
+    """Option -> its score, for each prompt with its own options.
+
+    Texts that a request brings along differ in length, so they are compared by nats a token, and each one's score is
+    the log of its chance among them: by this all methods can be compared, also those that ask no language model.
+    """
+    options = [e.options or info.options for e in examples]
+    scored = method.score_options([e.request for e in examples], profiles, prompts, options)
+    found = [dict(zip(own, scores, strict=True)) for own, scores in zip(options, scored, strict=True)]
+    return found if info.options else [_among(own) for own in found]
+
+
+def _among(scored: Mapping[str, Scored]) -> dict[str, Scored]:
+    each = {option: s.logprob / s.tokens for option, s in scored.items()}
+    highest = max(each.values())
+    total = highest + math.log(sum(math.exp(value - highest) for value in each.values()))
+    return {option: Scored(value - total, 1) for option, value in each.items()}
 
 
 def likeliest(scored: Mapping[str, Scored]) -> str:
@@ -252,7 +276,7 @@ class _Meter:
         start = time.perf_counter()
         prompts = self.method.personalize_examples(examples, profiles)
         self.personalize_seconds += time.perf_counter() - start
-        scored = self._choose(indices, examples, prompts) if not _generates(self.info) else {}
+        scored = self._choose(indices, examples, profiles, prompts) if not _generates(self.info) else {}
         rest = [i for i, e in enumerate(examples) if (i, e.target) not in scored]
         found = self.method.backbone.score([prompts[i] for i in rest], [examples[i].target for i in rest])
         scored |= {(i, examples[i].target): s for i, s in zip(rest, found, strict=True)}
@@ -260,14 +284,18 @@ class _Meter:
             own = scored[i, example.target]
             self.nll.append(-own.logprob / own.tokens)
             self.tokens.append(own.tokens)
-        self._count(examples, prompts)
+        self._count(prompts)
         self._generate([i for i, n in enumerate(indices) if n in self.chosen], indices, examples, profiles, prompts)
 
     def _choose(
-        self, indices: Sequence[int], examples: Sequence[Example], prompts: Sequence[Prompt]
+        self,
+        indices: Sequence[int],
+        examples: Sequence[Example],
+        profiles: Sequence[Profile],
+        prompts: Sequence[Prompt],
     ) -> dict[tuple[int, str], Scored]:
         """Score every option of every request and predict the likeliest."""
-        scored = score_options(self.method.backbone, prompts, [e.options or self.info.options for e in examples])
+        scored = score_options(self.method, self.info, examples, profiles, prompts)
         for n, found in zip(indices, scored, strict=True):
             first, second, *_ = found.values()
             self.answered.append(n)
@@ -290,13 +318,12 @@ class _Meter:
             self.answered += [indices[i] for i in chosen]
             self.predictions += [a.text.strip() for a in answers]
 
-    def _count(self, examples: Sequence[Example], prompts: Sequence[Prompt]) -> None:
+    def _count(self, prompts: Sequence[Prompt]) -> None:
         sizes = [0 if p.prefix is None else len(p.prefix) for p in prompts]
         self.prefix_tokens = max(self.prefix_tokens, *sizes)
         if isinstance(self.method.backbone, TrainableBackbone):
-            lengths = self.method.backbone.lengths(prompts, [e.target for e in examples])
-            ends = len(examples)  # `lengths` counts an end-of-turn token for each target
-            self.prompt_tokens += sum(lengths) - sum(self.tokens[-len(examples) :]) - ends - sum(sizes)
+            lengths = self.method.backbone.lengths(prompts, [""] * len(prompts))
+            self.prompt_tokens += sum(lengths) - len(prompts) - sum(sizes)  # without an end-of-turn token each
         else:
             count = self.method.backbone.count
             self.prompt_tokens += sum(count(m.content) for p in prompts for m in p.messages)
@@ -322,7 +349,7 @@ class _Meter:
         scores: dict[str, float] = {}
         if not answered:
             return values, scores
-        options = self.info.options or answered[0].options
+        options = self.info.options  # (): of requests with own options, the right one is the one that equals the target
         targets = [e.target for e in answered]
         for name in self.info.metrics:
             given = self.leads if name == "auc" else self.predictions

@@ -97,7 +97,9 @@ def looks(method: Method, examples: Sequence[Example], result: Result, count: in
     found = []
     for n in chosen:
         example = examples[n]
-        answers = tuple((row.title, row.predictions[at[n]]) for row in rows)
+        own = example.options if not result.task.options else ()  # a result has their numbers
+        said = [(row.title, row.predictions[at[n]]) for row in rows]
+        answers = tuple((title, own[int(answer)] if own else answer) for title, answer in said)
         shares, total, uniform = _shares(method, example, shown)
         found.append(Look(example.history.user, example.request.query, example.target, answers, shares, total, uniform))
     return found

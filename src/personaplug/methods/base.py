@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from personaplug.errors import ConfigError
-from personaplug.types import Completion, Example, History, Needs, Profile, Prompt, Request, Sampling, State, Weight
+from personaplug.types import (
+    Completion,
+    Example,
+    History,
+    Needs,
+    Profile,
+    Prompt,
+    Request,
+    Sampling,
+    Scored,
+    State,
+    Weight,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +51,7 @@ class Method(ABC):
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
     compares: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
-    chooses: ClassVar[bool] = False  # whether it answers with one of several answers of the backbone's
+    chooses: ClassVar[bool] = False  # whether it chooses among several answers, and not the backbone
     costly: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench keeps such states on disk
 
     def __init__(
@@ -134,6 +146,27 @@ class Method(ABC):
         """Answers to the prompts that it made of these requests: the backbone's, unless it chooses among several."""
         del requests, profiles
         return self.backbone.generate(prompts, sampling)
+
+    def score_options(
+        self,
+        requests: Sequence[Request],
+        profiles: Sequence[Profile],
+        prompts: Sequence[Prompt],
+        options: Sequence[Sequence[str]],
+    ) -> list[list[Scored]]:
+        """How likely each request's options are, each request with its own: the backbone's word, unless it chooses.
+
+        Args:
+            requests: what is asked.
+            profiles: of who asks.
+            prompts: those that it made of these requests.
+            options: what is chosen from.
+        """
+        del requests, profiles
+        # The options of a request share one Prompt object: the backbone runs it once.
+        pairs = [(prompt, option) for prompt, own in zip(prompts, options, strict=True) for option in own]
+        found = iter(self.backbone.score([prompt for prompt, _ in pairs], [option for _, option in pairs]))
+        return [[next(found) for _ in own] for own in options]
 
     def stream(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the same answer, as they come."""

@@ -11,13 +11,13 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug.encoders.base import unit
-from personaplug.methods.preference import PROMPT_TEXT, Shots, ShotsConfig, nearest, usable
+from personaplug.methods.preference import Shots, ShotsConfig, nearest, usable
 from personaplug.methods.retrieval.ranking import dot
 from personaplug.types import Behavior, History, Profile, Request, State, Weight
 
 
 class Icl(Shots):
-    """Nearest by the cosine of prompt and request; feedback that does not say what is to be shown is passed over."""
+    """Nearest by the cosine with the request; feedback that does not say what is to be shown is passed over."""
 
     Config = ShotsConfig
     summary = "answers that the user liked or disliked on the nearest prompts, in the prompt"
@@ -26,17 +26,17 @@ class Icl(Shots):
     @property
     @override
     def key(self) -> str:
-        return f"{self.name}:{self.needed_vectors().encoder.key}"
+        return f"{self.name}:{self.config.match}:{self.needed_vectors().encoder.key}"
 
     @property
     @override
     def history_texts(self) -> tuple[str, ...]:
-        return (PROMPT_TEXT,)
+        return (self.config.match,)
 
     @override
     def prepare(self, history: History) -> State:
-        """Vectors of the history's prompts [n, e], unit length."""
-        return {"vectors": unit(self.needed_vectors().of(history, PROMPT_TEXT)).astype(np.float16)}
+        """Vectors of what is compared of the history [n, e], unit length."""
+        return {"vectors": unit(self.needed_vectors().of(history, self.config.match)).astype(np.float16)}
 
     @override
     def select(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[Behavior]]:

@@ -36,6 +36,7 @@ from personaplug.types import (
     Prompt,
     Request,
     Sampling,
+    Scored,
     State,
     Weight,
 )
@@ -87,6 +88,9 @@ class LowRankConfig:
 
 class LowRank(Layered):
     """Re-ranks: the prompt is the request's own or a text method's, and of several answers the user gets the best.
+
+    Where a request has options, it chooses among them, by the same chances that it was fitted by (Bradley-Terry's, for
+    several options Luce's).
 
     Fitting a user is convex and takes about a millisecond. A user without pairs has the mean user's weights, and
     without training there are no directions: the first candidate, the model's own answer, is taken. Contradictory pairs
@@ -260,6 +264,27 @@ class LowRank(Layered):
                 drawn += [self.backbone.generate(prompts, s) for s in self._draws(sampling)]
             self._last = asked, list(zip(*drawn, strict=True))
         return self._last[1]
+
+    @override
+    def score_options(
+        self,
+        requests: Sequence[Request],
+        profiles: Sequence[Profile],
+        prompts: Sequence[Prompt],
+        options: Sequence[Sequence[str]],
+    ) -> list[list[Scored]]:
+        """The log of each option's chance to be the one that the user prefers: no language model is asked.
+
+        Untrained, there are no directions, and the model's own likelihoods stand.
+        """
+        if not len(self._basis):
+            return super().score_options(requests, profiles, prompts, options)
+        found = []
+        for request, profile, own in zip(requests, profiles, options, strict=True):
+            worth = self.worth(profile, request.query, own)
+            chances = worth - np.logaddexp.reduce(worth)
+            found.append([Scored(float(c), 1) for c in chances.round(9)])
+        return found
 
     def _draws(self, sampling: Sampling) -> Iterator[Sampling]:
         """How the candidates after the first are sampled."""

@@ -18,7 +18,7 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone
 from personaplug.encoders.base import unit
 from personaplug.errors import ConfigError, DataError
-from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT, Shots, ShotsConfig, nearest, usable
+from personaplug.methods.preference import ANSWER_TEXT, Shots, ShotsConfig, nearest, usable
 from personaplug.methods.preference.people import (
     People,
     UserVector,
@@ -30,7 +30,7 @@ from personaplug.methods.preference.people import (
 )
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import Behavior, Example, History, Profile, Request, State, Weight
-from personaplug.vectors import VectorCache
+from personaplug.vectors import VectorCache, behavior_text
 
 if TYPE_CHECKING:
     import torch
@@ -81,12 +81,12 @@ class Neighbours(Shots):
     @property
     @override
     def key(self) -> str:
-        return f"{self.name}:{self.config.vector}:{self.needed_vectors().encoder.key}"
+        return f"{self.name}:{self.config.vector}:{self.config.match}:{self.needed_vectors().encoder.key}"
 
     @property
     @override
     def history_texts(self) -> tuple[str, ...]:
-        return (PROMPT_TEXT, ANSWER_TEXT)
+        return (self.config.match, ANSWER_TEXT)
 
     @override
     def fit(
@@ -104,7 +104,7 @@ class Neighbours(Shots):
         histories = longest(e.history for e in train)
         if not histories:
             raise DataError("neighbours: no training user has feedback; give the task a history of 1 or more")
-        self._people = gather(histories, self.needed_vectors(), self.config.vector)
+        self._people = gather(histories, self.needed_vectors(), self.config.vector, self.config.match)
         return TrainingResult(0, time.perf_counter() - start, ())
 
     @override
@@ -117,11 +117,11 @@ class Neighbours(Shots):
 
     @override
     def prepare(self, history: History) -> State:
-        """The user's vector [e] and those of their prompts [n, e], unit length."""
+        """The user's vector [e] and those of what is compared [n, e], unit length."""
         vectors = self.needed_vectors()
         return {
             "user": user_vector(history, vectors, self.config.vector),
-            "vectors": unit(vectors.of(history, PROMPT_TEXT)).astype(np.float16),
+            "vectors": unit(vectors.of(history, self.config.match)).astype(np.float16),
         }
 
     @override
@@ -142,11 +142,11 @@ class Neighbours(Shots):
         return self._best([*own, *other])
 
     def _best(self, items: Sequence[tuple[float, float, Behavior]]) -> list[Behavior]:
-        """The nearest k of (nearness, closeness of its owner, item), each prompt once."""
+        """The nearest k of (nearness, closeness of its owner, item), each prompt (or what is compared of it) once."""
         shown: dict[str, Behavior] = {}
         for _, _, item in sorted(items, key=lambda found: (-round(found[0], 5), -found[1])):
             if usable(item, self.config.show):
-                shown.setdefault(item.input, item)
+                shown.setdefault(behavior_text(item, self.config.match), item)
         return list(shown.values())[: self.config.k]
 
     def _own(

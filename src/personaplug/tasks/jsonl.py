@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from personaplug import data
@@ -27,8 +27,10 @@ _METRICS: dict[str, tuple[str, ...]] = {
     "rating": ("mae", "rmse"),
     "multilabel": ("any_match", "macro_f1"),
 }
+T = TypeVar("T")
+
 # What a language model is told when it writes a user's profile.
-_PROFILES: dict[str, str] = {
+PROFILES: dict[str, str] = {
     "text": "Describe in two sentences how this person writes (length, tone, punctuation, favourite words).",
     "choice": "Describe in two sentences what this person likes and dislikes, judging by what they chose.",
     "rating": "Describe in two sentences how strict or kind this person's ratings are, and what they praise or blame.",
@@ -123,21 +125,29 @@ class Jsonl(Task):
         """
         return self._plan()[split]
 
+    def timelines(self) -> list[Timeline]:
+        """Every user's dated behaviours, told apart into splits.
+
+        Raises:
+            DataError: a line is malformed, or none has a time.
+        """
+        return _timelines(read_behaviors(self._file, self.config.max_line_bytes), self.config, self._file)
+
     def _plan(self) -> dict[Split, list[Example]]:
         if self._examples is None:
-            timelines = _timelines(read_behaviors(self._file, self.config.max_line_bytes), self.config, self._file)
-            candidates = [c for t in timelines for c in _candidates(t, self.config)]
+            candidates = [c for t in self.timelines() for c in _candidates(t, self.config)]
             if not candidates:
                 raise DataError(
                     f"{self._file}: no behaviour can be a request: none has an input, an output and "
                     f"{self.config.min_history} older ones of its user; lower min_history"
                 )
-            candidates = _drawn(candidates, self.config)
-            self._users = frozenset(c.timeline.user for c in candidates)
+            self._users = drawn_users((c.timeline.user for c in candidates), self.config.max_users, self.config.seed)
+            candidates = [c for c in candidates if c.timeline.user in self._users]
             if self.config.by_text:
                 candidates = _apart(candidates, self.config.seed)
             examples: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
-            for candidate in _limited(candidates, self.config):
+            limits = self.config.requests_per_user, self.config.eval_requests_per_user
+            for candidate in limited(candidates, lambda c: (c.timeline.user, c.split), *limits):
                 examples[candidate.split].append(self._example(candidate))
             self._examples = examples
         return self._examples
@@ -165,7 +175,7 @@ class Jsonl(Task):
 
 
 @dataclass(frozen=True, slots=True)
-class _Timeline:
+class Timeline:
     """One user's dated behaviours, oldest first; the history of the i-th is `behaviors[:cuts[i]]`."""
 
     user: str
@@ -178,7 +188,7 @@ class _Timeline:
 class _Candidate:
     """A behaviour that may become a request."""
 
-    timeline: _Timeline
+    timeline: Timeline
     index: int
 
     @property
@@ -233,7 +243,7 @@ def _info(config: JsonlConfig) -> TaskInfo:
     path = Path(config.path)
     wording = config.wording
     if wording.profile == Wording().profile:
-        wording = replace(wording, profile=_PROFILES[kind])
+        wording = replace(wording, profile=PROFILES[kind])
     return TaskInfo(
         name=config.name or (path.resolve().name if path.is_dir() else path.stem),
         kind=kind,
@@ -247,7 +257,7 @@ def _info(config: JsonlConfig) -> TaskInfo:
     )
 
 
-def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -> list[_Timeline]:
+def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -> list[Timeline]:
     by_user: defaultdict[str, list[Behavior]] = defaultdict(list)
     names: set[str] = set()
     for behavior in behaviors:
@@ -263,7 +273,7 @@ def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -
     return [_timeline(user, found, config) for user, found in by_user.items()]
 
 
-def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> _Timeline:
+def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> Timeline:
     found.sort(key=lambda b: cast("float", b.at))  # stable: equal times stay in the file's order
     found = found[-config.max_behaviors :]  # -0: all
     ats = [cast("float", b.at) for b in found]
@@ -278,7 +288,7 @@ def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> _Timelin
     ends = [i if g is None else last[g] for i, g in enumerate(groups)]
     cuts = tuple(bisect_left(ats, ats[i]) for i in begins)
     splits = _by_user(user, len(found), config) if config.split == "user" else _by_time(ends, config)
-    return _Timeline(user, tuple(found), cuts, splits)
+    return Timeline(user, tuple(found), cuts, splits)
 
 
 def _by_user(user: str, n: int, config: JsonlConfig) -> tuple[Split, ...]:
@@ -313,7 +323,7 @@ def _by_time(ends: Sequence[int], config: JsonlConfig) -> tuple[Split, ...]:
     return tuple(splits)
 
 
-def _candidates(timeline: _Timeline, config: JsonlConfig) -> list[_Candidate]:
+def _candidates(timeline: Timeline, config: JsonlConfig) -> list[_Candidate]:
     return [
         _Candidate(timeline, i)
         for i, b in enumerate(timeline.behaviors)
@@ -321,32 +331,54 @@ def _candidates(timeline: _Timeline, config: JsonlConfig) -> list[_Candidate]:
     ]
 
 
-def _drawn(candidates: list[_Candidate], config: JsonlConfig) -> list[_Candidate]:
-    users = {c.timeline.user for c in candidates}
-    if not 0 < config.max_users < len(users):
-        return candidates
-    kept = set(sorted(users, key=lambda u: (_uniform(config.seed, "user", u), u))[: config.max_users])
-    return [c for c in candidates if c.timeline.user in kept]
+def drawn_users(users: Iterable[str], count: int, seed: int) -> frozenset[str]:
+    """So many of the users, drawn by seed; all of them if count is 0 or there are no more."""
+    found = set(users)
+    if not 0 < count < len(found):
+        return frozenset(found)
+    return frozenset(sorted(found, key=lambda u: (_uniform(seed, "user", u), u))[:count])
 
 
 def _apart(candidates: list[_Candidate], seed: int) -> list[_Candidate]:
-    """Only candidates whose text belongs to their side, train or held out, so that no text is on both.
+    """Only candidates whose text belongs to their side, train or held out, so that no text is on both."""
+    held = held_out(((c.behavior.input.strip(), c.split) for c in candidates), seed)
+    return [c for c in candidates if (c.behavior.input.strip() in held) == (c.split != "train")]
+
+
+def held_out(texts: Iterable[tuple[str, Split]], seed: int) -> frozenset[str]:
+    """The texts that dev and test may ask of, where no text may be both there and in train.
 
     A text is held out with the probability of its own occurrences: nothing is lost where everyone judged it in the same
     phase, and as little as can be where everyone's order is another.
+
+    Args:
+        texts: each occurrence, and in which split it is.
+        seed: of the draw.
     """
-    total = Counter(c.behavior.input.strip() for c in candidates)
-    held = Counter(c.behavior.input.strip() for c in candidates if c.split != "train")
-    held_out = {text for text, n in total.items() if _uniform(seed, "text", text) < held[text] / n}
-    return [c for c in candidates if (c.behavior.input.strip() in held_out) == (c.split != "train")]
+    total: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    for text, split in texts:
+        total[text] += 1
+        held[text] += split != "train"
+    return frozenset(text for text, n in total.items() if _uniform(seed, "text", text) < held[text] / n)
 
 
-def _limited(candidates: list[_Candidate], config: JsonlConfig) -> Iterator[_Candidate]:
-    parts: defaultdict[tuple[str, Split], list[_Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        parts[candidate.timeline.user, candidate.split].append(candidate)
+def limited(
+    items: Iterable[T], part_of: Callable[[T], tuple[str, Split]], per_user: int, eval_per_user: int
+) -> Iterator[T]:
+    """At most so many of each user's items in a split: in train evenly spread, else the newest; 0 is no limit.
+
+    Args:
+        items: each user's oldest first.
+        part_of: an item's user and split.
+        per_user: in train.
+        eval_per_user: in dev, and in test.
+    """
+    parts: defaultdict[tuple[str, Split], list[T]] = defaultdict(list)
+    for item in items:
+        parts[part_of(item)].append(item)
     for (_, split), part in parts.items():
-        limit = config.requests_per_user if split == "train" else config.eval_requests_per_user
+        limit = per_user if split == "train" else eval_per_user
         if not 0 < limit < len(part):
             yield from part
         elif split == "train":

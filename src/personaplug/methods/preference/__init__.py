@@ -53,11 +53,14 @@ class ShotsConfig:
         show: `liked` answers, `disliked` ones, `both`, or disliked ones that are said to be liked (`mislabelled`, a
             control).
         max_length: tokens of all shots; those farthest from the request are left out first.
+        match: template of what of a piece of feedback is compared with the request: its `input`, the prompt; where all
+            prompts are the same, its `output`, the answer that was liked.
     """
 
     k: int = 3
     show: Show = "liked"
     max_length: int = 2048
+    match: str = PROMPT_TEXT
 
     def __post_init__(self) -> None:
         if self.k < 0 or self.max_length < 1:

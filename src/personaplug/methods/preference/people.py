@@ -33,7 +33,7 @@ class People:
     Attributes:
         vectors: [u, e], unit length.
         names: [u] digests of the users' names, so that nobody is their own neighbour.
-        items: [m, e] the items' prompts, unit length.
+        items: [m, e] what of each item is compared with a request, by default its prompt; unit length.
         owners: [m] whose each item is, an index into the users.
         texts: for each item its prompt, the liked and the disliked answer ("" where there is none).
     """
@@ -75,14 +75,14 @@ def nobody(width: int) -> People:
     return People(empty, np.zeros(0, np.int64), empty, np.zeros(0, np.int64), ())
 
 
-def gather(histories: Sequence[History], vectors: VectorCache, how: UserVector) -> People:
-    """The table of these users' feedback."""
+def gather(histories: Sequence[History], vectors: VectorCache, how: UserVector, item_text: str = PROMPT_TEXT) -> People:
+    """The table of these users' feedback; `item_text` is the template of what of an item is compared."""
     behaviors = [b for h in histories for b in h]
     for side in ("liked", "disliked"):  # in large batches, and not user by user
         vectors.warm(answers_of(behaviors, side), ANSWER_TEXT)
-    vectors.warm(behaviors, PROMPT_TEXT)
+    vectors.warm(behaviors, item_text)
     users = [user_vector(h, vectors, how) for h in histories]
-    items = [unit(vectors.of(h, PROMPT_TEXT)) for h in histories]
+    items = [unit(vectors.of(h, item_text)) for h in histories]
     return People(
         np.stack(users) if users else np.zeros((0, vectors.width), np.float32),
         np.array([digest_of_name(h.user) for h in histories], np.int64),
