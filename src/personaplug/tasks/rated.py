@@ -286,6 +286,7 @@ class Rated(JudgedTask):
             history=History(person.user, person.pairs[max(0, end - config.max_history) : end]),
             target=best.text,
             options=tuple(options),
+            disliked=asked.ratings[-1].text,
         )
 
 
