@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Condition, Thread, current_thread, get_native_id
+from threading import Condition, Thread, current_thread
+
+import torch
 
 from personaplug.errors import BusyError
 from personaplug.inprocess import InProcessBackbone
+from personaplug.processors import share_processors
 from personaplug.types import Completion, Piece, Prompt, Sampling
 
 Event = Piece | Completion | Exception
@@ -133,6 +134,7 @@ class Scheduler:
         self._batch = backbone.running()
         self._changed = Condition()
         self._closed = False
+        self._processors = torch.get_num_threads()
         self.steps = 0
         """Decode steps so far, and answers' tokens drawn in them: together, how full the batch was."""
         self.drawn = 0
@@ -192,9 +194,7 @@ class Scheduler:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if self.niceness and sys.platform == "linux":  # elsewhere priorities are not a thread's own
-            thread = get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + self.niceness))
+        share_processors(self._processors, self.niceness)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._running or self._closed)

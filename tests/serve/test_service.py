@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -63,6 +64,31 @@ def test_a_write_is_prepared_behind_the_requests_and_a_deletion_shows_at_once(tm
         assert answer() == "one,two,three"
         web.delete("/v1/users/ada/history/two")
         assert answer() == "one,three"
+
+
+def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "users.db"
+    service = text_service(path, Parrot(), OPEN, ("none",))
+    main = service.models["echo:none"].personalizer
+    method = Pensive(main.method.config, backbone=main.backbone, task=main.task)
+    method.costly = False  # so nobody is prepared before they ask
+    service.models["echo:none"].personalizer = Personalizer(method, service.store, main.task)
+    with served(service, path) as live, live.client() as web, ThreadPoolExecutor(1) as beside:
+
+        def answer(user: str) -> str:
+            ask = {"model": "echo:none", "messages": [{"role": "user", "content": "hi"}], "user": user}
+            return web.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+
+        for user in ("ada", "bob"):
+            web.post(f"/v1/users/{user}/history", json={"id": "1", "output": f"by-{user}"})
+        assert "by-bob" in answer("bob")
+        method.may_go_on.clear()
+        waits = beside.submit(answer, "ada")
+        assert "by-bob" in answer("bob")
+        assert "by-" not in answer("nobody")
+        assert not waits.done()
+        method.may_go_on.set()
+        assert "by-ada" in waits.result()
 
 
 def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: Path) -> None:

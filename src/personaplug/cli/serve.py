@@ -43,8 +43,13 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
     waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
     openvino: Annotated[
-        bool, typer.Option("--openvino", help="Run sentence encoders in OpenVINO (extra openvino): faster on a CPU.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--openvino/--no-openvino",
+            help="Run sentence encoders in OpenVINO (extra openvino), faster on a CPU; by default where it is there.",
+            show_default=False,
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, metavar="N", help="Time for an answer.")] = 120,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A bench report (`personaplug report`) for the page to show.")

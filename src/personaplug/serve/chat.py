@@ -202,7 +202,8 @@ def _asked(
         seed=base.seed if body.seed is None else body.seed,
     )
     behaviors = SHOWN if body.personaplug is None else body.personaplug.behaviors
-    return Asked(user, access.stored(user), tuple(conversations), sampling, n, behaviors=behaviors)
+    pieces = bool(body.stream)
+    return Asked(user, access.stored(user), tuple(conversations), sampling, n, pieces=pieces, behaviors=behaviors)
 
 
 async def _begun(access: Access, model: Served, asked: Asked) -> Run:

@@ -124,7 +124,7 @@ class Threads:
                 self._taken -= 1
 
 
-_NICENESS = 5  # what new requests wait for goes first
+NICENESS = 5  # what new requests wait for goes first
 
 
 def engine_of(backbone: Backbone, settings: Settings) -> Engine:
@@ -133,5 +133,5 @@ def engine_of(backbone: Backbone, settings: Settings) -> Engine:
 
     if isinstance(backbone, InProcessBackbone):
         backbone.remembers = settings.prompts
-        return Scheduler(backbone, settings.rows, settings.waiting, niceness=_NICENESS)
+        return Scheduler(backbone, settings.rows, settings.waiting, niceness=NICENESS)
     return Threads(backbone, settings.rows, settings.waiting)

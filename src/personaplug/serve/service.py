@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from personaplug.errors import ConfigError, UnknownUserError, did_you_mean
+from personaplug.devices import pick_device
+from personaplug.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
 from personaplug.personalizer import Personalizer
-from personaplug.serve.engine import Engine, engine_of
+from personaplug.processors import few_processors, share_processors
+from personaplug.serve.engine import NICENESS, Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
 from personaplug.serve.together import Together
@@ -47,7 +50,20 @@ class Personal:
     profile: Profile
     known: bool
     profile_seconds: float
-    personalize_seconds: float
+    personalize_seconds: float = 0.0
+
+
+Found = tuple[Profile, bool]
+"""A user's profile, and whether anything is stored of them."""
+_NOBODY: Found = (Profile(History("")), False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, with its user's profile where that had to be prepared."""
+
+    request: Request
+    found: Found | None = None
 
 
 @dataclass(slots=True)
@@ -75,13 +91,34 @@ class Served:
             messages = (Message("system", instruction), *messages)
         return Request(user, tuple(messages))
 
-    def find(self, user: str | None) -> tuple[Profile, bool]:
+    def find(self, user: str | None) -> Found:
         """A user's profile; of whom nothing is stored is as good as nobody, and this says so."""
-        method = self.personalizer.method
-        if user is not None and method.personal:
+        method, store = self.personalizer.method, self.personalizer.store
+        # Asked before: to find out whom a wrong name may mean takes long, and nobody is told here.
+        if user is not None and method.personal and any(i.user == user for i in store.find_users(user, limit=1)):
             with contextlib.suppress(UnknownUserError):
                 return self.personalizer.profile(user, stale=method.costly), True
-        return Profile(History("")), False
+        return _NOBODY
+
+    def glance(self, user: str | None) -> Found | None:
+        """What `find` gives, where it takes no longer than a look; else None."""
+        method = self.personalizer.method
+        if user is None or not method.personal:
+            return _NOBODY
+        try:
+            profile = self.personalizer.kept(user, stale=method.costly)
+        except UnknownUserError:  # erased meanwhile
+            return _NOBODY
+        return None if profile is None else (profile, True)
+
+    def personas(self, batch: Sequence[_Asked]) -> list[Personal | None]:
+        """What the backbone is given for each; None for whoever must be prepared first."""
+        start = time.perf_counter()
+        found = [asked.found or self.glance(asked.request.user) for asked in batch]
+        looked = time.perf_counter() - start
+        ready = [(asked.request, one[0]) for asked, one in zip(batch, found, strict=True) if one]
+        prompts = iter(self.personalizer.method.personalize_many([r for r, _ in ready], [p for _, p in ready]))
+        return [one and Personal(next(prompts), *one, looked) for one in found]
 
     def explain(self, request: Request, profile: Profile, most: int) -> list[Weight]:
         """The behaviours that carried the persona, heaviest first."""
@@ -111,26 +148,37 @@ class Service:
         self.settings = settings
         self.engines = list({id(m.engine): m.engine for m in models.values()}.values())
         self.closing = False
-        self._pool = ThreadPoolExecutor(settings.threads, "personaplug-work")
-        self._prompts = {id_: Together(partial(self._write, model)) for id_, model in self.models.items()}
-        # Of its own, so that preparing users behind their requests never keeps a request waiting.
-        self._behind = ThreadPoolExecutor(1, "personaplug-behind")
+        self._pool = _threads(settings.threads, "work")
+        # Of their own, so that nothing that takes long keeps a request waiting: neither what a client may wait for, nor
+        # users who are prepared behind their requests, nor saying what carried an answer while it is being written.
+        self._quick = _threads(len(self.models), "personas")
+        self._behind = _threads(1, "behind")
+        self._explaining = _threads(1, "explain", NICENESS)
+        self._personas = {id_: Together(partial(self._made, model)) for id_, model in self.models.items()}
 
     async def off(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what would block in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        return await _in(self._pool, work, *args, **kwargs)
 
     async def personal(self, model: Served, request: Request) -> Personal:
         """What the backbone is given; requests that come together share the encoder's batch."""
         start = time.perf_counter()
-        profile, known = await self.off(model.find, request.user)
-        found = time.perf_counter()
-        prompt = await self._prompts[model.id]((request, profile))
-        return Personal(prompt, profile, known, found - start, time.perf_counter() - found)
+        together = self._personas[model.id]
+        made, prepared = await together(_Asked(request)), 0.0
+        if made is None:  # the user is not at hand: nobody else shall wait until they are
+            found = await self.off(model.find, request.user)
+            prepared = time.perf_counter() - start
+            made = await together(_Asked(request, found))
+        assert made is not None
+        profile = prepared + made.profile_seconds
+        return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
 
-    async def _write(self, model: Served, batch: Sequence[tuple[Request, Profile]]) -> Sequence[Prompt]:
-        requests, profiles = zip(*batch, strict=True)
-        return await self.off(model.personalizer.method.personalize_many, requests, profiles)
+    async def _made(self, model: Served, batch: Sequence[_Asked]) -> Sequence[Personal | None]:
+        return await _in(self._quick, model.personas, batch)
+
+    async def explain(self, model: Served, request: Request, profile: Profile, most: int) -> list[Weight]:
+        """The behaviours that carried an answer's persona, in no hurry: the answer is still being written."""
+        return await _in(self._explaining, model.explain, request, profile, most)
 
     def model(self, name: str) -> Served:
         """A model by its id.
@@ -163,8 +211,18 @@ class Service:
         for engine in self.engines:
             engine.close()
         self._behind.shutdown(cancel_futures=True)
-        self._pool.shutdown()
+        for pool in (self._explaining, self._quick, self._pool):
+            pool.shutdown()
         self.store.close()
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+
+
+def _threads(count: int, name: str, niceness: int = 0) -> ThreadPoolExecutor:
+    """Threads beside the model's, each of which takes few of its processors: several wait for each other otherwise."""
+    return ThreadPoolExecutor(max(1, count), f"personaplug-{name}", share_processors, (few_processors(), niceness))
 
 
 def _refresh(personalizer: Personalizer, user: str) -> None:
@@ -231,13 +289,27 @@ class Loading:
         return {"name": part.name, **part.config, **bounded}
 
     def _quicker(self, part: Part) -> Encoder | None:
-        """The same encoder on a quicker runtime, where that is wanted and there is one."""
-        if not self.settings.openvino or part.name != "sentence":
+        """The same encoder on a quicker runtime: where it is asked for, or of use and there.
+
+        Raises:
+            MissingExtraError: it is asked for and not installed.
+            ModelError: it is asked for and cannot run the model.
+        """
+        wanted = self.settings.openvino
+        of_use = (
+            part.config.get("dtype", "auto") in ("auto", "float32")
+            and pick_device(str(part.config.get("device", "auto"))) == "cpu"
+            and importlib.util.find_spec("openvino") is not None
+        )
+        if part.name != "sentence" or not (of_use if wanted is None else wanted):
             return None
         from personaplug import registry
 
-        encoder: Encoder = registry.build("encoder", part.name, {**part.config, "backend": "openvino"})
-        return encoder
+        runtime = {"backend": "openvino", "threads": few_processors()}
+        with contextlib.suppress(*(() if wanted else (ModelError, ConfigError))):
+            encoder: Encoder = registry.build("encoder", part.name, {**part.config, **runtime})
+            return encoder
+        return None
 
     def beside(self, other: Served, method: str) -> Served:
         """Serve a method that needs no training, on the backbone and with the vectors and words of another.
