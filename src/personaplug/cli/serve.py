@@ -69,6 +69,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     from personaplug.serve.keys import KeyRing
     from personaplug.serve.running import is_loopback, log_to_stderr, server
     from personaplug.serve.settings import Settings
+    from personaplug.serve.tracing import tracing_of
     from personaplug.stores.database.keys import KeyTable
 
     if report is not None and not report.is_file():
@@ -83,7 +84,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         openvino=openvino,
         backbone=_backbone(sets),
     )
-    named = _named(artifacts)  # before a store is made
+    named, tracing = _named(artifacts), tracing_of()  # before a store is made
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
@@ -91,8 +92,8 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
             way_out = f"make a key with `personaplug keys create --store {store}`"
             raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
         service = _service(named, opened, settings)
-        app = create_app(service, keys, report)
-        left.pop_all()  # the app closes both
+        app = create_app(service, keys, report, tracing)
+        left.pop_all()  # the app closes all of them
     for id_ in service.models:
         err().print(f"model {shown(id_)}", markup=False)
     log_to_stderr()
