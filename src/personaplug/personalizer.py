@@ -76,13 +76,17 @@ class Personalizer:
         return self.store.add(behaviors)
 
     def forget(self, user: str) -> Receipt:
-        """Erase a user: no byte of their text is left in the store's files.
+        """Erase a user: no byte of their text is left in the store's files, nor what it was made into in memory.
 
         Raises:
             UnknownUserError: the store holds no such user.
         """
         self.drop(user)
-        return self.store.forget(user)
+        receipt = self.store.forget(user)
+        self.backbone.forget_prompts()
+        if self.method.vectors is not None:
+            self.method.vectors.forget()
+        return receipt
 
     def keeps(self, user: str) -> bool:
         """Whether a user is prepared in memory, maybe from an earlier history."""

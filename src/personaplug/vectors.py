@@ -116,6 +116,11 @@ class VectorCache:
         with self._turns.take():
             return self.encoder.encode(texts, "history", lambda _: self._turns.give_way())
 
+    def forget(self) -> None:
+        """Keep none in memory: what the store holds is read again, what was erased from it is gone."""
+        self._history.clear()
+        self._queries.clear()
+
     def _fetch(self, wanted: _Wanted, take: Callable[[Mapping[str, Half]], None], progress: bool = False) -> int:
         """Hand all wanted vectors to `take`, piece by piece; returns how many texts were encoded."""
         missing = dict(wanted.texts)
@@ -243,6 +248,12 @@ class _Memory:
             for digest in found:
                 self._rows.move_to_end(digest)
             return found
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._rows.clear()
+            self._bytes = 0
 
     def put(self, rows: Mapping[str, Half]) -> None:
         """Add what is not here yet."""

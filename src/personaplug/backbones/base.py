@@ -48,6 +48,13 @@ class Backbone(ABC):
     def cut(self, text: str, tokens: int) -> str:
         """The text's first `tokens` tokens as text; the text itself where it is no longer."""
 
+    def forget_prompts(self) -> int:
+        """Drop what it keeps of prompts to read them faster another time; returns of how many tokens that was.
+
+        May be called from any thread, also while another one runs it.
+        """
+        return 0
+
     def check(self, needs: Needs, what: str) -> None:
         """Refuse a method whose prompts this backbone cannot take.
 

@@ -83,7 +83,10 @@ class Run:
             PersonaplugError: it cannot be taken.
         """
         requests = [self.model.request(self.asked.stored, messages) for messages in self.asked.conversations]
-        self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
+        lost = None
+        while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
+            lost = self._service.lost
+            self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
         self.stages["profile"] = max(p.profile_seconds for p in self.personal)
         self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
         self._entered = time.perf_counter()

@@ -37,6 +37,9 @@ class Engine(Protocol):
             BusyError: too many wait already.
         """
 
+    def forget_prompts(self) -> int:
+        """Drop what is kept of prompts in memory; returns of how many tokens that was."""
+
     def load(self) -> tuple[int, int]:
         """How many answers are under way, and how many wait."""
 
@@ -93,6 +96,10 @@ class Threads:
         answer = _Stream()
         self._pool.submit(self._run, answer, prompt, sampling, sink)
         return answer
+
+    def forget_prompts(self) -> int:
+        """See `Engine.forget_prompts`."""
+        return self.backbone.forget_prompts()
 
     def load(self) -> tuple[int, int]:
         """See `Engine.load`."""

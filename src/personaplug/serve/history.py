@@ -108,7 +108,7 @@ async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: L
     stored = access.caller.stored(user)
     new = Behavior(stored, behavior, body.input, body.output, at, body.rating, body.fields or {})
     if await access.service.off(access.service.store.replace, new):
-        access.service.changed(stored, lost=True)
+        await access.service.forgotten(stored)
     return shown_behavior(new)
 
 
@@ -119,7 +119,7 @@ async def delete(user: PathUser, behavior: PathBehavior, access: Let) -> dict[st
     stored = access.caller.stored(user)
     if not await access.service.off(access.service.store.remove, stored, [behavior]):
         raise _missing(behavior)
-    access.service.changed(stored, lost=True)
+    await access.service.forgotten(stored)
     return {"id": behavior, "object": "behavior.deleted", "deleted": True}
 
 

@@ -148,6 +148,8 @@ class Service:
         self.settings = settings
         self.engines = list({id(m.engine): m.engine for m in models.values()}.values())
         self.closing = False
+        self.lost = 0
+        """How often something of users has gone: whatever was made before may show it."""
         self._pool = _threads(settings.threads, "work")
         # Of their own, so that nothing that takes long keeps a request waiting: neither what a client may wait for, nor
         # users who are prepared behind their requests, nor saying what carried an answer while it is being written.
@@ -191,19 +193,37 @@ class Service:
             raise Refusal(404, f"model {name!r} is not served; {end}", param="model", code="model_not_found")
         return self.models[name]
 
-    def changed(self, user: str, *, lost: bool = False) -> None:
-        """After a change of a user's history: those who have asked lately are prepared again behind the requests.
+    def changed(self, user: str) -> None:
+        """After a user's history has grown: those who have asked lately are prepared again behind the requests."""
+        self._prepare_again(user, self._asking(user))
 
-        Args:
-            user: whose, as stored.
-            lost: something went, which no persona may show any longer.
+    def _asking(self, user: str) -> list[Personalizer]:
+        return [
+            m.personalizer for m in self.models.values() if m.personalizer.method.costly or m.personalizer.keeps(user)
+        ]
+
+    def _prepare_again(self, user: str, asking: Sequence[Personalizer]) -> None:
+        for personalizer in asking if not self.closing else []:
+            self._behind.submit(_refresh, personalizer, user)
+
+    async def forgotten(self, user: str) -> int:
+        """After something of a user has gone: no persona may show it any longer, and nothing in memory holds it.
+
+        Returns:
+            Of how many tokens of prompts something was kept in memory: all goes, since whose they were is not known.
         """
+        self.lost += 1
+        asking = self._asking(user)
         for model in self.models.values():
-            wanted = model.personalizer.method.costly or model.personalizer.keeps(user)
-            if lost:
-                model.personalizer.drop(user)
-            if wanted and not self.closing:
-                self._behind.submit(_refresh, model.personalizer, user)
+            model.personalizer.drop(user)
+        dropped = await self.off(self._forget)
+        self._prepare_again(user, asking)
+        return dropped
+
+    def _forget(self) -> int:
+        for vectors in self.encoders.values():
+            vectors.forget()
+        return sum(engine.forget_prompts() for engine in self.engines)
 
     def close(self) -> None:
         """Finish what was taken, then let everything go."""

@@ -102,12 +102,16 @@ def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
 
 @router.delete("/{user}")
 async def erase_user(user: PathUser, access: Let) -> dict[str, Any]:
-    """Erase a user: no byte of their text, vectors or personas is left in the store's files. Returns the receipt."""
+    """Erase a user: no byte of their text, vectors or personas is left in the store's files, nor in memory here.
+
+    Returns the receipt.
+    """
     access.acting("admin", {"user": user})
     stored, service = access.caller.stored(user), access.service
     receipt = await service.off(service.store.forget, stored)
-    service.changed(stored, lost=True)
-    return {"object": "user.erased", **asdict(receipt), "user": user, "id": user, "deleted": True}
+    prompts = await service.forgotten(stored)
+    kept = {"prompt_tokens": prompts}
+    return {"object": "user.erased", **asdict(receipt), **kept, "user": user, "id": user, "deleted": True}
 
 
 @router.get("/{user}/export", response_model=None, responses={200: {"content": {"application/zip": {}}}})
