@@ -145,6 +145,8 @@ class Door:
         """A body may be so large, and must have arrived in time; what comes after it may take as long as it likes."""
         settings = self.settings
         most = settings.history_bytes if scope["path"].endswith("/history") else settings.body_bytes
+        own = scope["state"]["caller"].body_bytes
+        most = most if own is None else min(most, own)
         until, size, whole = time.monotonic() + settings.body_seconds, 0, False
 
         async def get() -> Message:

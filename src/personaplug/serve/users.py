@@ -155,6 +155,7 @@ async def feedback(user: PathUser, body: FeedbackBody, access: Let) -> dict[str,
     if (body.rating is None) == (body.preferred is None):
         raise Refusal(400, "rating or preferred is needed, and only one of them", param="rating")
     behavior = _judged(access.caller.stored(user), body)
+    await access.service.off(access.make_room, user, 1)
     added = await access.service.off(access.service.store.add, [behavior])
     access.service.changed(behavior.user)
     return {"object": "behavior.added", "added": added, "behavior": shown_behavior(behavior)}
