@@ -198,9 +198,17 @@ class Scheduler:
         self._thread.join()
         self.backbone.run_by = None
 
-    def _generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+    def _generate(self, prompts: Sequence[Prompt], samplings: Sequence[Sampling]) -> list[Completion]:
         assert current_thread() is not self._thread, "it would wait for itself"
-        return [answer.completion() for answer in [self.submit(prompt, sampling) for prompt in prompts]]
+        answers: list[Answer] = []
+        try:
+            for prompt, sampling in zip(prompts, samplings, strict=True):
+                answers.append(self.submit(prompt, sampling))
+            return [answer.completion() for answer in answers]
+        except BaseException:  # there is no room for all of them, or one failed: nobody waits for the others
+            for answer in answers:
+                answer.cancel()
+            raise
 
     def __enter__(self) -> Scheduler:
         return self

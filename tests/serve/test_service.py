@@ -117,14 +117,3 @@ def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: 
     assert len({id(m.personalizer.backbone) for m in service.models.values()}) == 1
     assert len({id(m.personalizer.method.vectors) for m in service.models.values()}) == 1
     service.close()
-
-
-def test_a_method_that_chooses_among_answers_is_refused_before_anybody_asks(tmp_path: Path) -> None:
-    service = text_service(tmp_path / "users.db", Parrot(), OPEN, ("none",))
-    loading = Loading(service.store, OPEN)
-    main = service.models["echo:none"].personalizer
-    choosing = type("Choosing", (Pensive,), {"chooses": True, "name": "choosing"})
-    method = choosing(main.method.config, backbone=main.backbone, task=main.task)
-    with pytest.raises(ConfigError, match="'choosing' chooses among several answers"):
-        loading._serve("echo:choosing", Personalizer(method, service.store), service.models["echo:none"].engine, "")
-    service.close()

@@ -32,6 +32,10 @@ class Backbone(ABC):
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """One answer a prompt, in order."""
 
+    def draw(self, prompts: Sequence[Prompt], samplings: Sequence[Sampling]) -> list[list[Completion]]:
+        """For each way of sampling, one answer a prompt: candidates to choose from."""
+        return [self.generate(prompts, sampling) for sampling in samplings]
+
     @abstractmethod
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the answer as they come; joined they equal `generate`'s text."""

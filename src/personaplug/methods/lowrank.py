@@ -243,9 +243,8 @@ class LowRank(Layered):
     def answer_many(
         self, requests: Sequence[Request], profiles: Sequence[Profile], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:
-        drawn = [self.backbone.generate(prompts, sampling)]
-        if len(self._basis):
-            drawn += [self.backbone.generate(prompts, s) for s in self._draws(sampling)]
+        others = self._draws(sampling) if len(self._basis) else ()
+        drawn = self.backbone.draw(prompts, [sampling, *others])
         found = []
         for request, profile, candidates in zip(requests, profiles, zip(*drawn, strict=True), strict=True):
             worth = self.worth(profile, request.query, [c.text.strip() for c in candidates])

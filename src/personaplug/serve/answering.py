@@ -66,6 +66,7 @@ class Run:
         self.stages: dict[str, float] = {}
         self.count = asked.n * len(asked.conversations)
         self.personal: list[Personal] = []
+        self._requests = [model.request(asked.stored, messages) for messages in asked.conversations]
         self._service = service
         self._arrived = arrived
         self._until = arrived + service.settings.request_seconds
@@ -82,7 +83,7 @@ class Run:
         Raises:
             PersonaplugError: it cannot be taken.
         """
-        requests = [self.model.request(self.asked.stored, messages) for messages in self.asked.conversations]
+        requests = self._requests
         lost = None
         while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
             lost = self._service.lost
@@ -116,8 +117,13 @@ class Run:
         sampling, seed = self.asked.sampling, self.asked.sampling.seed
         if seed is not None:
             sampling = replace(sampling, seed=seed + index % self.asked.n)
-        prompt = self.personal[index // self.asked.n].prompt
-        self._answers.append(self.model.engine.submit(prompt, sampling, hand, self.asked.top))
+        at = index // self.asked.n
+        prompt, profile, chooser = self.personal[at].prompt, self.personal[at].profile, self.model.chooser
+        if chooser is None:
+            answer = self.model.engine.submit(prompt, sampling, hand, self.asked.top)
+        else:
+            answer = chooser.submit(self._requests[at], profile, prompt, sampling, hand)
+        self._answers.append(answer)
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
         """Pieces and ends of the answers, by their index, as they come.

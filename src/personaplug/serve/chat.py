@@ -207,7 +207,7 @@ def _asked(
 
 
 async def _begun(access: Access, model: Served, asked: Asked) -> Run:
-    if asked.top is not None and not model.engine.gives_logprobs:
+    if asked.top is not None and not model.gives_logprobs:
         message = f"logprobs: {model.id!r} gives none; leave logprobs out"
         raise Refusal(400, message, param="logprobs", code="unsupported_parameter")
     run = Run(access.service, model, asked, access.arrived)

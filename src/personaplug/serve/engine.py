@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Lock
+from threading import BoundedSemaphore, Event, Lock
 from typing import Protocol
 
 from personaplug.backbones.base import Backbone
 from personaplug.errors import BusyError
+from personaplug.methods.base import Method
+from personaplug.processors import few_processors, share_processors
 from personaplug.scheduler import Scheduler, Sink
 from personaplug.serve.settings import Settings
-from personaplug.types import Completion, Piece, Prompt, Sampling
+from personaplug.types import Completion, Piece, Profile, Prompt, Request, Sampling
 
 
 class Growing(Protocol):
@@ -129,6 +131,51 @@ class Threads:
         finally:
             with self._lock:
                 self._taken -= 1
+
+
+class Chooser:
+    """Answers that a method chooses among several of the backbone's: a thread waits for those and tells of one.
+
+    Args:
+        method: what chooses.
+        rows: answers under way at most.
+        waiting: answers that may wait beside these.
+    """
+
+    def __init__(self, method: Method, rows: int, waiting: int) -> None:
+        self.method = method
+        self.waiting = waiting
+        self._room = BoundedSemaphore(rows + waiting)
+        self._pool = ThreadPoolExecutor(rows, "personaplug-choices", share_processors, (few_processors(),))
+
+    def submit(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling, sink: Sink) -> Growing:
+        """Ask for an answer, which comes in one piece; returns at once.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        if not self._room.acquire(blocking=False):
+            raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
+        answer = _Stream()
+        self._pool.submit(self._run, answer, (request, profile, prompt), sampling, sink)
+        return answer
+
+    def close(self) -> None:
+        """Finish what was taken, then stop."""
+        self._pool.shutdown()
+
+    def _run(self, answer: _Stream, asked: tuple[Request, Profile, Prompt], sampling: Sampling, sink: Sink) -> None:
+        request, profile, prompt = asked
+        answer.began = time.perf_counter()
+        try:
+            if not answer.gone.is_set():
+                [chosen] = self.method.answer_many([request], [profile], [prompt], sampling)
+                sink(Piece(chosen.text))
+                sink(chosen)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
+            sink(error)
+        finally:
+            self._room.release()
 
 
 NICENESS = 5  # what new requests wait for goes first

@@ -17,7 +17,7 @@ from personaplug.devices import pick_device
 from personaplug.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
 from personaplug.personalizer import Personalizer
 from personaplug.processors import few_processors, share_processors
-from personaplug.serve.engine import NICENESS, Engine, engine_of
+from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
 from personaplug.serve.together import Together
@@ -76,6 +76,7 @@ class Served:
         engine: what runs its backbone.
         encoder: the id of its encoder, or "".
         created: UTC seconds.
+        chooser: what runs a method that chooses among several answers.
     """
 
     id: str
@@ -83,6 +84,12 @@ class Served:
     engine: Engine
     encoder: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
+    chooser: Chooser | None = None
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether it says how likely its tokens were."""
+        return self.engine.gives_logprobs and self.chooser is None
 
     def request(self, user: str | None, messages: Sequence[Message]) -> Request:
         """The conversation in the words that the method was trained with, where it has no system message itself."""
@@ -228,6 +235,9 @@ class Service:
     def close(self) -> None:
         """Finish what was taken, then let everything go."""
         self.closing = True
+        for model in self.models.values():
+            if model.chooser is not None:
+                model.chooser.close()
         for engine in self.engines:
             engine.close()
         self._behind.shutdown(cancel_futures=True)
@@ -272,7 +282,7 @@ class Loading:
 
         Raises:
             ModelError: there is no artifact, or a model is missing.
-            ConfigError: the label is taken, or the method chooses among several answers.
+            ConfigError: the label is taken.
         """
         from personaplug.artifacts import load_info, locate
         from personaplug.assembly import build_backbone, load
@@ -351,14 +361,11 @@ class Loading:
         return Service(self.store, self.models, self.vectors, self.settings)
 
     def _serve(self, id_: str, personalizer: Personalizer, engine: Engine, encoder: str) -> Served:
-        if personalizer.method.chooses:
-            raise ConfigError(
-                f"method {personalizer.method.name!r} chooses among several answers, which a server cannot stream; "
-                "use it with `personaplug answer`, or serve another"
-            )
         if id_ in self.models:
             raise ConfigError(f"two models would be called {id_!r}; name one with LABEL=ARTIFACT")
-        self.models[id_] = Served(id_, personalizer, engine, encoder)
+        settings, method = self.settings, personalizer.method
+        chooser = Chooser(method, settings.rows, settings.waiting) if method.chooses else None
+        self.models[id_] = Served(id_, personalizer, engine, encoder, chooser=chooser)
         return self.models[id_]
 
 
