@@ -1,15 +1,18 @@
 """How a server holds out: many clients for minutes, what goes wrong, how memory grows, what it adds to the model.
 
-    python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--openvino] [--results benchmarks]
+    python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--threads N] [--results benchmarks]
 
 Starts `personaplug serve` with smollm2-135m and the default plug (untrained: the arithmetic is the same), with real
 messages of chitchat as histories. Each client asks as one user after another: eight of ten requests are chats of 16 to
 48 tokens (half of them streamed), one adds to a history, one reads. At the end the process is killed (-9) and started
-again.
+again. The clients run on the same machine. The model takes all processors but one, as docs/server.md advises: with all
+of them it writes faster, and whatever else a request needs waits until the model is interrupted.
 
     errors     requests that failed with anything but 429 and 503
     memory     resident memory in the last minute over that in the second one (parts of the time where it is short)
-    overhead   99th percentile of a chat's seconds before it enters the model's queue, from the second minute on
+    overhead   99th percentile, from the second minute on, of the seconds that a chat takes beside the model: from its
+               arrival until it enters the model's queue (key, limits, history, encoding, persona), and from its last
+               token until the response is made. By the clock, so waiting for a processor counts.
     lost       acknowledged behaviours that are not there after the kill
     start      seconds from the command to the first answer, models cached
     tokens     tokens a second of all clients
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import platform
@@ -58,7 +62,7 @@ class Seen:
     """What the clients saw."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    chats: list[tuple[float, float, float]] = field(default_factory=list)  # ended at, seconds before the queue, all
+    chats: list[tuple[float, dict[str, float]]] = field(default_factory=list)  # ended at, seconds by stage
     began: float = field(default_factory=time.monotonic)
     tokens: int = 0
     acknowledged: list[tuple[str, str]] = field(default_factory=list)
@@ -76,22 +80,26 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--users", type=int, default=200)
-    parser.add_argument("--openvino", action="store_true", help="run the encoder in OpenVINO")
+    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="of the model")
+    parser.add_argument("--no-openvino", action="store_true", help="run the encoder in torch")
     parser.add_argument("--results", type=Path, default=HERE, help="folder of serving.json and claims.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         row = measure(Path(folder), args)
     print(json.dumps(row, indent=2))
-    words = f"{args.clients} clients for {args.minutes:g} minutes, smollm2-135m with the default plug"
+    words = (
+        f"{args.clients} clients for {args.minutes:g} minutes, smollm2-135m with the default plug on {row['cpus']} CPUs"
+    )
     record(
         args.results / "claims.json",
         Claim.now("serving-errors", f"failed requests but 429 and 503, {words}", [row["errors"]], "<= 0"),
         Claim.now("serving-memory", f"resident memory, last minute over second, {words}", [row["memory"]], "<= 1.03"),
         Claim.now(
-            "serving-overhead", f"p99 of a chat's seconds before the model, {words}", [row["overhead"]], "<= 0.02"
+            "serving-overhead", f"p99 of a chat's seconds beside the model, {words}", [row["overhead"]], "<= 0.02"
         ),
         Claim.now("serving-lost", "acknowledged behaviours lost by kill -9", [row["lost"]], "<= 0"),
         Claim.now("serving-start", "seconds from the command to the first answer", [row["start"]], "<= 15"),
+        Claim.now("serving-tokens", f"tokens a second, {words}", [row["tokens"]], "reported"),
     )
     write_json(args.results / "serving.json", row)
 
@@ -99,28 +107,30 @@ def main() -> None:
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All of it, in a folder of its own."""
     minutes, clients, users = args.minutes, args.clients, args.users
-    options = ["--openvino"] if args.openvino else []
+    options = ["--no-openvino"] if args.no_openvino else []
     messages = prepare(folder, users)
     started = time.perf_counter()
-    with serving(folder, options) as (process, url):
+    with serving(folder, options, args.threads) as (process, url):
         first_answer(url)
         start = time.perf_counter() - started
         seen = asyncio.run(run(url, process.pid, messages, 60 * minutes, clients, users))
         process.kill()
         process.wait()
-    with serving(folder, options) as (_, url):
+    with serving(folder, options, args.threads) as (_, url):
         lost = missing(url, seen.acknowledged)
     part = min(60.0, 60 * minutes / 5)
-    _, overheads, totals = np.array([chat for chat in seen.chats if chat[0] >= part]).T
+    chats = [stages for at, stages in seen.chats if at >= part]
+    beside = [chat["overhead"] + chat["reply"] for chat in chats]
     end = seen.memory[-1][0]
     second = statistics.mean(b for at, b in seen.memory if part <= at < 2 * part)
     last = statistics.mean(b for at, b in seen.memory if at >= end - part)
-    quantiles = {str(q): round(float(np.quantile(overheads, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)}
+    stages = {name: quantiles([chat[name] for chat in chats]) for name in chats[0]}
     return {
         "minutes": minutes,
         "clients": clients,
         "users": users,
-        "openvino": args.openvino,
+        "openvino": not args.no_openvino and importlib.util.find_spec("openvino") is not None,
+        "threads": args.threads,
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
         "statuses": dict(seen.statuses),
@@ -128,14 +138,18 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         "requests_a_second": round(sum(seen.statuses.values()) / (60 * minutes), 2),
         "memory": round(last / second, 4),
         "memory_mb": [round(second / 2**20), round(last / 2**20)],
-        "overhead": quantiles["0.99"],
-        "overhead_quantiles": quantiles,
-        "chat_seconds": {str(q): round(float(np.quantile(totals, q)), 3) for q in (0.5, 0.99)},
+        "overhead": quantiles(beside)["0.99"],
+        "overhead_quantiles": quantiles(beside),
+        "stages": stages,
         "tokens": round(seen.tokens / (60 * minutes), 1),
         "acknowledged": len(seen.acknowledged),
         "lost": lost,
         "start": round(start, 2),
     }
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    return {str(q): round(float(np.quantile(seconds, q)), 5) for q in (0.5, 0.9, 0.95, 0.99)}
 
 
 def prepare(folder: Path, users: int) -> list[str]:
@@ -158,12 +172,16 @@ def prepare(folder: Path, users: int) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, options: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def serving(folder: Path, options: list[str], threads: int) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """The command on a free port, and its address."""
     command = [sys.executable, "-m", "personaplug", "serve", str(folder / "plug"), "--store", str(folder / "users.db")]
     log = folder / "log"
     with log.open("wb") as said:
-        process = subprocess.Popen([*command, "--port", "0", "--rate", "0", "--user-rate", "0", *options], stderr=said)
+        process = subprocess.Popen(
+            [*command, "--port", "0", "--rate", "0", "--user-rate", "0", *options],
+            stderr=said,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        )
     try:
         while not (found := re.search(r"http://[0-9.]+:\d+", log.read_text())):
             if process.poll() is not None:
@@ -232,8 +250,7 @@ async def ask(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: 
             seen.tokens += answer["usage"]["completion_tokens"]
     seen.statuses[str(response.status_code)] += 1
     if block:
-        timings = block["timings"]
-        seen.chats.append((time.monotonic() - seen.began, timings["overhead"], timings["total"]))
+        seen.chats.append((time.monotonic() - seen.began, block["timings"]))
     elif response.status_code in BUSY:
         await asyncio.sleep(float(response.headers["Retry-After"]))
 

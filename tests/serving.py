@@ -21,6 +21,7 @@ from personaplug.serve.engine import Threads
 from personaplug.serve.running import server
 from personaplug.serve.service import Served, Service
 from personaplug.serve.settings import Settings
+from personaplug.serve.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 from personaplug.tasks.base import TaskInfo
 from personaplug.types import Message, Prompt
@@ -84,10 +85,10 @@ def text_service(path: Path, backbone: Any, settings: Settings, methods=("none",
 
 
 @contextmanager
-def served(service: Service, path: Path, report: Path | None = None) -> Iterator[Live]:
+def served(service: Service, path: Path, report: Path | None = None, tracing: Tracing | None = None) -> Iterator[Live]:
     """Serve it over real HTTP on a free port."""
     keys = KeyTable(str(path))
-    running = server(create_app(service, keys, report), "127.0.0.1", 0)
+    running = server(create_app(service, keys, report, tracing), "127.0.0.1", 0)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = Thread(target=running.run, kwargs={"sockets": [listening]})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -203,6 +205,28 @@ def test_many_threads_get_the_right_vectors_and_encode_nothing_of_theirs_twice(s
     for vectors, h in zip(found, people, strict=True):
         assert np.array_equal(vectors, VectorCache(CountingEncoder()).of(h, TEMPLATE))
     assert set(encoder.seen.values()) == {1}
+
+
+def test_a_request_goes_between_the_batches_of_a_long_history():
+    class Batches(CountingEncoder):
+        def encode(self, texts, role="history", progress=None):
+            for text in texts:
+                order.append(text)
+                begun.set()
+                while progress and not cache._turns._hurried and "asked" not in order:
+                    time.sleep(0.001)
+                if progress:
+                    progress(1)
+            return super().encode(texts, role, progress)
+
+    order: list[str] = []
+    begun, cache = Event(), VectorCache(Batches())
+    with ThreadPoolExecutor(1) as pool:
+        history_done = pool.submit(cache.of, history("u", ["one", "two", "three"]), "{output}")
+        begun.wait(5)
+        cache.query(["asked"])
+        assert history_done.result().shape == (3, 16)
+    assert order.index("asked") == 1
 
 
 def test_the_bar_shows_texts_a_second_on_stderr_only(capsys):

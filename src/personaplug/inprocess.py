@@ -47,7 +47,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
         self.batch_tokens = batch_tokens
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-        self.run_by: Callable[[Sequence[Prompt], Sampling], list[Completion]] | None = None
+        self.run_by: Callable[[Sequence[Prompt], Sequence[Sampling]], list[Completion]] | None = None
         """What runs this model for everybody; while it is set, `generate` asks there."""
         if checkpointing:
             _checkpoint_layers(model)
@@ -178,7 +178,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     @override
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         if self.run_by is not None:
-            return self.run_by(prompts, sampling)
+            return self.run_by(prompts, [sampling] * len(prompts))
         lengths = [self.left_length(p) + sampling.max_tokens for p in prompts]
         choices = [self.choice(sampling) for _ in prompts]
         if sampling.max_tokens > 0:
@@ -188,6 +188,14 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
                 while not all(choice.done for choice in running.choices):
                     running.step()
         return [self.completion(p, c) for p, c in zip(prompts, choices, strict=True)]
+
+    @override
+    def draw(self, prompts: Sequence[Prompt], samplings: Sequence[Sampling]) -> list[list[Completion]]:
+        if self.run_by is None:
+            return super().draw(prompts, samplings)
+        size = len(prompts)
+        found = self.run_by([*prompts] * len(samplings), [s for s in samplings for _ in prompts])
+        return [found[at : at + size] for at in range(0, len(found), size)]
 
     @override
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:

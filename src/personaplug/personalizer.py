@@ -76,13 +76,17 @@ class Personalizer:
         return self.store.add(behaviors)
 
     def forget(self, user: str) -> Receipt:
-        """Erase a user: no byte of their text is left in the store's files.
+        """Erase a user: no byte of their text is left in the store's files, nor what it was made into in memory.
 
         Raises:
             UnknownUserError: the store holds no such user.
         """
         self.drop(user)
-        return self.store.forget(user)
+        receipt = self.store.forget(user)
+        self.backbone.forget_prompts()
+        if self.method.vectors is not None:
+            self.method.vectors.forget()
+        return receipt
 
     def keeps(self, user: str) -> bool:
         """Whether a user is prepared in memory, maybe from an earlier history."""
@@ -157,19 +161,33 @@ class Personalizer:
         """
         if user is None:
             return Profile(History(""))
+        found = self.kept(user, stale=stale)
+        if found is not None:
+            return found
         stamp = self._stamp(user)
         with self._lock:
             kept = self._kept.get(user)
-            good = kept is not None and (kept.stamp[1:] == stamp[1:] if stale else kept.stamp == stamp)
-            self.hits += good
-            self.misses += not good
-        if kept is not None and good:
-            return kept.profile
+            self.misses += 1
         kept = self._prepared(stamp, self.store.history(user), kept)
         if kept.size <= self._kept.maxsize:
             with self._lock:
                 self._kept[user] = kept
         return kept.profile
+
+    def kept(self, user: str, *, stale: bool = False) -> Profile | None:
+        """What `profile` gives, where the user is prepared in memory; None where that would take longer than a look.
+
+        Raises:
+            UnknownUserError: the store holds no such user any more.
+        """
+        if not self.keeps(user):
+            return None
+        stamp = self._stamp(user)
+        with self._lock:
+            kept = self._kept.get(user)
+            good = kept is not None and (kept.stamp[1:] == stamp[1:] if stale else kept.stamp == stamp)
+            self.hits += good
+        return kept.profile if kept is not None and good else None
 
     def _stamp(self, user: str) -> _Stamp:
         """What a prepared user is of: another process may have changed the user, or erased somebody."""

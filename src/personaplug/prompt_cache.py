@@ -28,6 +28,11 @@ class PromptCache:
         self.bytes = 0
         self._blocks: OrderedDict[bytes, Tensor] = OrderedDict()  # [l, 2, h, at most 16, c]
 
+    @property
+    def tokens(self) -> int:
+        """Of how many tokens there are states."""
+        return sum(block.shape[3] for block in self._blocks.values())
+
     def known(self, ids: Sequence[int]) -> int:
         """How many of a prompt's first tokens are here."""
         return min(len(ids), BLOCK * len(self._found(ids)))

@@ -36,6 +36,7 @@ _EXTRAS = {
     "peft": "lora",
     "openai": "openai",
     "openvino": "openvino",
+    "opentelemetry": "otel",
     "model2vec": "static",
     "skeletoken": "static",
     "fastapi": "serve",

@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from threading import Condition, Thread, current_thread, get_native_id
+from threading import Condition, Thread, current_thread
+
+import torch
 
 from personaplug.errors import BusyError
 from personaplug.inprocess import InProcessBackbone
+from personaplug.processors import share_processors
 from personaplug.types import Completion, Piece, Prompt, Sampling
 
 Event = Piece | Completion | Exception
@@ -30,6 +31,7 @@ class Answer:
 
     Attributes:
         prompt: what is answered.
+        number: how many were taken before it.
         choice: its tokens so far.
         cancelled: nobody waits for it any longer.
         apart: it was in a group that could not be read; next time it is read alone.
@@ -45,6 +47,7 @@ class Answer:
         top: int | None = None,
     ) -> None:
         self.prompt = prompt
+        self.number = 0
         self.choice = backbone.choice(sampling, top)
         self.cancelled = False
         self.apart = False
@@ -133,6 +136,10 @@ class Scheduler:
         self._batch = backbone.running()
         self._changed = Condition()
         self._closed = False
+        self._idle = False
+        self._taken = 0
+        self._outdated = 0  # answers with smaller numbers were asked for before prompts were last forgotten
+        self._processors = torch.get_num_threads()
         self.steps = 0
         """Decode steps so far, and answers' tokens drawn in them: together, how full the batch was."""
         self.drawn = 0
@@ -158,9 +165,21 @@ class Scheduler:
                 raise BusyError("the scheduler is closed; no further requests are taken")
             if len(self._queue) >= self.waiting:
                 raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
+            answer.number = self._taken
+            self._taken += 1
             self._queue.append(answer)
             self._changed.notify()
         return answer
+
+    def forget_prompts(self) -> int:
+        """Drop what the backbone keeps of prompts, now and once more when all are read that wait now.
+
+        Returns:
+            Of how many tokens it kept something by now.
+        """
+        with self._changed:
+            self._outdated = 0 if self._idle and not self._queue else self._taken
+        return self.backbone.forget_prompts()
 
     def load(self) -> tuple[int, int]:
         """How many answers are being decoded, and how many wait."""
@@ -179,9 +198,17 @@ class Scheduler:
         self._thread.join()
         self.backbone.run_by = None
 
-    def _generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
+    def _generate(self, prompts: Sequence[Prompt], samplings: Sequence[Sampling]) -> list[Completion]:
         assert current_thread() is not self._thread, "it would wait for itself"
-        return [answer.completion() for answer in [self.submit(prompt, sampling) for prompt in prompts]]
+        answers: list[Answer] = []
+        try:
+            for prompt, sampling in zip(prompts, samplings, strict=True):
+                answers.append(self.submit(prompt, sampling))
+            return [answer.completion() for answer in answers]
+        except BaseException:  # there is no room for all of them, or one failed: nobody waits for the others
+            for answer in answers:
+                answer.cancel()
+            raise
 
     def __enter__(self) -> Scheduler:
         return self
@@ -192,17 +219,18 @@ class Scheduler:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if self.niceness and sys.platform == "linux":  # elsewhere priorities are not a thread's own
-            thread = get_native_id()
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + self.niceness))
+        share_processors(self._processors, self.niceness)
         while True:
             with self._changed:
+                self._idle = not self._running
                 self._changed.wait_for(lambda: self._queue or self._running or self._closed)
+                self._idle = False
                 if not self._queue and not self._running:
                     return
                 arrived = list(self._queue)
             self._admit(arrived)
             self._step()
+            self._forget_again()
 
     def _admit(self, arrived: list[Answer]) -> None:
         """Let those join whose prompts can be read within one piece; of one longer prompt, read a piece."""
@@ -266,6 +294,13 @@ class Scheduler:
                 answer.fail(error)
             self._running, self._batch = [], self.backbone.running()
         self._show()
+
+    def _forget_again(self) -> None:
+        with self._changed:
+            due = self._outdated and not any(answer.number < self._outdated for answer in self._queue)
+            self._outdated = 0 if due else self._outdated
+        if due:
+            self.backbone.forget_prompts()
 
     def _show(self) -> None:
         shown, self._running = self._running, [a for a in self._running if not a.choice.done]

@@ -69,6 +69,11 @@ class TokenizedBackbone(SoftBackbone):
         return ids
 
     @override
+    def forget_prompts(self) -> int:
+        self._remembered = {}
+        return 0
+
+    @override
     def count(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
-from threading import RLock
+from threading import Condition, RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +66,7 @@ class VectorCache:
         self.store = store
         self._history = _Memory(memory_bytes)
         self._queries = _Memory(query_bytes)
-        self._encoding = RLock()  # tokenizers are not safe to share between threads
+        self._turns = _Turns()  # tokenizers are not safe to share between threads
 
     @property
     def width(self) -> int:
@@ -107,14 +107,19 @@ class VectorCache:
         found = self._queries.get(order)
         missing = {d: text for d, text in zip(order, texts, strict=True) if d not in found}
         if missing:
-            found |= self._encode(missing, role)
+            found |= self._encode(missing, role, hurry=True)
             self._queries.put(found)
         return _stack([found[d] for d in order], self.width)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Vectors [n, e] of texts that are nobody's behaviours: nothing is looked up and nothing kept."""
-        with self._encoding:
-            return self.encoder.encode(texts, "history")
+        with self._turns.take():
+            return self.encoder.encode(texts, "history", lambda _: self._turns.give_way())
+
+    def forget(self) -> None:
+        """Keep none in memory: what the store holds is read again, what was erased from it is gone."""
+        self._history.clear()
+        self._queries.clear()
 
     def _fetch(self, wanted: _Wanted, take: Callable[[Mapping[str, Half]], None], progress: bool = False) -> int:
         """Hand all wanted vectors to `take`, piece by piece; returns how many texts were encoded."""
@@ -158,11 +163,56 @@ class VectorCache:
         self._history.put(piece)
 
     def _encode(
-        self, texts: Mapping[str, str], role: TextRole, progress: Callable[[int], None] | None = None
+        self,
+        texts: Mapping[str, str],
+        role: TextRole,
+        progress: Callable[[int], None] | None = None,
+        *,
+        hurry: bool = False,
     ) -> dict[str, Half]:
-        with self._encoding:
-            vectors = self.encoder.encode(list(texts.values()), role, progress)
+        def done(count: int) -> None:
+            self._turns.give_way()
+            if progress is not None:
+                progress(count)
+
+        with self._turns.take(hurry=hurry):
+            vectors = self.encoder.encode(list(texts.values()), role, None if hurry else done)
         return dict(zip(texts, _half(vectors), strict=True))
+
+
+class _Turns:
+    """Whose turn it is with an encoder that serves one thread at a time; requests go before histories.
+
+    A long history gives way between its batches: a request must not wait until all of it is encoded.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._taken = False
+        self._hurried = 0  # how many are in a hurry and wait
+
+    @contextmanager
+    def take(self, *, hurry: bool = False) -> Iterator[None]:
+        with self._changed:
+            self._hurried += hurry
+            self._changed.wait_for(lambda: not self._taken and (hurry or not self._hurried))
+            self._hurried -= hurry
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+    def give_way(self) -> None:
+        """Let those go first who are in a hurry, then go on; for the one whose turn it is."""
+        with self._changed:
+            if self._hurried:
+                self._taken = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._taken and not self._hurried)
+                self._taken = True
 
 
 class _Wanted:
@@ -198,6 +248,12 @@ class _Memory:
             for digest in found:
                 self._rows.move_to_end(digest)
             return found
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._rows.clear()
+            self._bytes = 0
 
     def put(self, rows: Mapping[str, Half]) -> None:
         """Add what is not here yet."""

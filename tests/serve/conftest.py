@@ -35,6 +35,6 @@ def tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     info = TaskInfo("chat", "text", history_text="{input} {output}")
     assemble(run, info, None).save(folder / "plug", {}, {})
     loading = Loading(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
-    loading.add(str(folder / "plug"))
+    loading.beside(loading.add(str(folder / "plug")), "recent")
     with served(loading.service(), folder / "users.db") as live:
         yield live

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from personaplug.errors import ConfigError, UnknownNameError
 from personaplug.serve.auth import SCOPES, SEPARATOR, Caller, DeniedError, decide, is_name
-from personaplug.serve.keys import KeyRing, make_key, revoke_key
+from personaplug.serve.keys import KeyRing, Limits, make_key, revoke_key
 from personaplug.serve.settings import Settings
 from personaplug.stores.database.keys import KeyTable
 from serving import Live, Parrot, served, text_service
@@ -81,7 +81,9 @@ def test_without_any_key_loopback_is_open_and_with_a_revoked_one_it_stays_closed
     assert KeyRing(table).caller("", open_locally=True) is None
 
 
-@pytest.mark.parametrize("wrong", [{"tenant": "A b"}, {"users": [""]}, {"scopes": ["root"]}, {"rate": -1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"tenant": "A b"}, {"users": [""]}, {"scopes": ["root"]}, {"limits": Limits(rate=-1.0)}]
+)
 def test_a_key_that_makes_no_sense_is_not_made(table, wrong) -> None:
     with pytest.raises(ConfigError):
         make_key(table, **wrong)

@@ -39,7 +39,7 @@ def test_the_javascript_client_gets_what_it_knows(tiny_server: Live, tmp_path: P
     assert len(said["several"]["choices"]) == 2
     assert said["several"]["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
     assert said["text"]["choices"][0]["text"]
-    assert {plug, bare, "hashing"} == set(said["models"])
+    assert {plug, bare, "tiny-causal:recent", "hashing"} == set(said["models"])
     assert said["width"] == [16, 16]
     assert said["refused"]["missing"][:2] == ["NotFoundError", 404]
     assert said["refused"]["conflict"][:2] == ["PermissionDeniedError", 403]

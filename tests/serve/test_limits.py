@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.serve.keys import make_key
+from personaplug.serve.keys import Limits, make_key
 from personaplug.serve.limits import Buckets
 from personaplug.serve.running import is_loopback
 from serving import OPEN, Live, Parrot, Slow, served, text_service
@@ -54,8 +54,8 @@ def path(tmp_path: Path) -> Path:
 def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(path) -> None:
     service = text_service(path, Parrot(), replace(OPEN, rate=0, user_rate=0.5, burst=2))
     with served(service, path) as live:
-        _, slow = make_key(live.keys, rate=0.5)
-        _, quick = make_key(live.keys, rate=0)
+        _, slow = make_key(live.keys, limits=Limits(rate=0.5))
+        _, quick = make_key(live.keys, limits=Limits(rate=0))
         with live.client(slow) as web:
             assert web.get("/v1/models").status_code == 200
             refused = web.get("/v1/models")
@@ -65,6 +65,33 @@ def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_served(path
         with live.client(quick) as web:
             for user, wanted in (("ada", 200), ("ada", 429), ("bob", 200)):
                 assert web.post("/v1/chat/completions", json=CHAT | {"user": user}).status_code == wanted
+
+
+def test_a_key_has_limits_of_its_own_within_those_of_the_server(path) -> None:
+    server = replace(OPEN, open_locally=False, user_rate=0, history_bytes=5_000)
+    made = (Limits(body_bytes=400, behaviors=3), Limits(), Limits(body_bytes=9_000), Limits(user_rate=0.1))
+    with served(text_service(path, Parrot(), server), path) as live, ExitStack() as left:
+        keys = [make_key(live.keys, limits=limits)[1] for limits in made]
+        limited, free, generous, slow = (left.enter_context(live.client(key)) for key in keys)
+
+        def add(web, *outputs: str, user: str = "ada"):
+            lines = [{"id": str(n), "output": output} for n, output in enumerate(outputs)]
+            return web.post(f"/v1/users/{user}/history", json=lines)
+
+        for web, size, wanted in ((limited, 500, 413), (free, 500, 200), (generous, 6_000, 413)):
+            assert add(web, "x" * size, user="bob").status_code == wanted
+        assert add(limited, "a", "b").json()["added"] == 2
+        assert add(limited, "a", "b").json()["added"] == 0  # what is there takes no more room
+        full = add(limited, "a", "b", "c", "d")
+        assert (full.status_code, full.json()["error"]["code"]) == (403, "history_full")
+        assert "2 behaviours would join 2, but this key keeps at most 3 of a user" in full.json()["error"]["message"]
+        said = {"input": "a", "output": "b", "rating": 1.0}
+        found = [limited.post("/v1/users/ada/feedback", json=said).status_code for _ in range(2)]
+        assert found == [201, 403]
+        assert add(free, "a", "b", "c", "d").json()["added"] == 2
+        found = [slow.get(f"/v1/users/{user}").status_code for user in ("ada", "ada", "bob")]
+        assert found == [200, 429, 200]
+        assert free.get("/v1/users/ada").status_code == 200
 
 
 def test_what_is_too_large_is_refused_without_being_read_to_its_end(path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
@@ -65,6 +66,31 @@ def test_a_write_is_prepared_behind_the_requests_and_a_deletion_shows_at_once(tm
         assert answer() == "one,three"
 
 
+def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "users.db"
+    service = text_service(path, Parrot(), OPEN, ("none",))
+    main = service.models["echo:none"].personalizer
+    method = Pensive(main.method.config, backbone=main.backbone, task=main.task)
+    method.costly = False  # so nobody is prepared before they ask
+    service.models["echo:none"].personalizer = Personalizer(method, service.store, main.task)
+    with served(service, path) as live, live.client() as web, ThreadPoolExecutor(1) as beside:
+
+        def answer(user: str) -> str:
+            ask = {"model": "echo:none", "messages": [{"role": "user", "content": "hi"}], "user": user}
+            return web.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+
+        for user in ("ada", "bob"):
+            web.post(f"/v1/users/{user}/history", json={"id": "1", "output": f"by-{user}"})
+        assert "by-bob" in answer("bob")
+        method.may_go_on.clear()
+        waits = beside.submit(answer, "ada")
+        assert "by-bob" in answer("bob")
+        assert "by-" not in answer("nobody")
+        assert not waits.done()
+        method.may_go_on.set()
+        assert "by-ada" in waits.result()
+
+
 def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: Path) -> None:
     from personaplug import registry
     from personaplug.assembly import RunConfig, assemble
@@ -90,15 +116,4 @@ def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: 
     assert len({id(m.engine) for m in service.models.values()}) == 1
     assert len({id(m.personalizer.backbone) for m in service.models.values()}) == 1
     assert len({id(m.personalizer.method.vectors) for m in service.models.values()}) == 1
-    service.close()
-
-
-def test_a_method_that_chooses_among_answers_is_refused_before_anybody_asks(tmp_path: Path) -> None:
-    service = text_service(tmp_path / "users.db", Parrot(), OPEN, ("none",))
-    loading = Loading(service.store, OPEN)
-    main = service.models["echo:none"].personalizer
-    choosing = type("Choosing", (Pensive,), {"chooses": True, "name": "choosing"})
-    method = choosing(main.method.config, backbone=main.backbone, task=main.task)
-    with pytest.raises(ConfigError, match="'choosing' chooses among several answers"):
-        loading._serve("echo:choosing", Personalizer(method, service.store), service.models["echo:none"].engine, "")
     service.close()

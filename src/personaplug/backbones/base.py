@@ -32,6 +32,10 @@ class Backbone(ABC):
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         """One answer a prompt, in order."""
 
+    def draw(self, prompts: Sequence[Prompt], samplings: Sequence[Sampling]) -> list[list[Completion]]:
+        """For each way of sampling, one answer a prompt: candidates to choose from."""
+        return [self.generate(prompts, sampling) for sampling in samplings]
+
     @abstractmethod
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the answer as they come; joined they equal `generate`'s text."""
@@ -47,6 +51,13 @@ class Backbone(ABC):
     @abstractmethod
     def cut(self, text: str, tokens: int) -> str:
         """The text's first `tokens` tokens as text; the text itself where it is no longer."""
+
+    def forget_prompts(self) -> int:
+        """Drop what it keeps of prompts to read them faster another time; returns of how many tokens that was.
+
+        May be called from any thread, also while another one runs it.
+        """
+        return 0
 
     def check(self, needs: Needs, what: str) -> None:
         """Refuse a method whose prompts this backbone cannot take.

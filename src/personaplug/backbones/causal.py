@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from threading import RLock
 from typing import Any, Literal, Self
 
 import torch
@@ -98,6 +99,7 @@ class CausalBackbone(InProcessBackbone):
         model.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
         self._slides = any(t != "full_attention" for t in getattr(model.config, "layer_types", None) or ())
         self._prompts = PromptCache(config.prompt_cache)
+        self._reading = RLock()  # held from looking into the cache until what was found is used
 
     @override
     def _text(self, messages: tuple[Message, ...]) -> str:
@@ -128,7 +130,7 @@ class CausalBackbone(InProcessBackbone):
     def _prompt_head(self, prompts: Sequence[Prompt]) -> _Head:
         """The prompts' own columns, from the cache where they have run before."""
         # Not in inference mode, even when the caller is: training must be able to read these states later.
-        with torch.inference_mode(False), torch.no_grad():
+        with self._reading, torch.inference_mode(False), torch.no_grad():
             if not self._keeps:
                 return self._run(self._left([Prompt(p.messages) for p in prompts]))
             ids = [tuple(self.prompt_ids(p.messages)) for p in prompts]
@@ -172,15 +174,18 @@ class CausalBackbone(InProcessBackbone):
     @override
     def read_ahead(self, prompt: Prompt, tokens: int) -> int:
         ids = self._kept(prompt)
-        upto = (self._prompts.known(ids) + tokens) // BLOCK * BLOCK
-        with torch.inference_mode(False), torch.no_grad():
+        with self._reading, torch.inference_mode(False), torch.no_grad():
+            upto = (self._prompts.known(ids) + tokens) // BLOCK * BLOCK
             self._read([ids[:upto]])
             self._prompts.trim()
         return self.unread(prompt)
 
-    def forget_prompts(self) -> None:
-        """Drop the states of all prompts."""
-        self._prompts = PromptCache(self.config.prompt_cache)
+    @override
+    def forget_prompts(self) -> int:
+        super().forget_prompts()
+        with self._reading:
+            dropped, self._prompts = self._prompts.tokens, PromptCache(self.config.prompt_cache)
+        return dropped
 
     def _kept(self, prompt: Prompt) -> tuple[int, ...]:
         """The token ids at a prompt's beginning whose states may be kept: at least one column stands after them."""
@@ -249,7 +254,7 @@ class CausalBackbone(InProcessBackbone):
     def begin(self, prompts: Sequence[Prompt]) -> Decoding:
         ids = [self._kept(p) for p in prompts]
         # Not in inference mode: what is kept here may be read in training.
-        with torch.inference_mode(False), torch.no_grad():
+        with self._reading, torch.inference_mode(False), torch.no_grad():
             if all(ids):
                 self._read_shared(ids)
             head = self._known(ids) if any(ids) else None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, err, moment, open_store, out, shown
 
+if TYPE_CHECKING:
+    from personaplug.stores.database.keys import KeyRow
+
 app = typer.Typer(no_args_is_help=True, help="Make, show and revoke the keys of a server.")
 
 
 @app.command(epilog="Example: personaplug keys create --user ada --scope read --store users.db")
-def create(
+def create(  # noqa: PLR0913 (a command's options, each of which people look for by its own name)
     store: StoreOption = DEFAULT_STORE,
     *,
     user: Annotated[
@@ -34,16 +37,26 @@ def create(
     rate: Annotated[
         float | None, typer.Option(metavar="N", help="Requests a second, 0 for no limit; by default the server's.")
     ] = None,
+    user_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="The same for one user; by default the server's.")
+    ] = None,
+    max_body: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Of a request at most; by default what the server takes.")
+    ] = None,
+    max_behaviors: Annotated[
+        int | None, typer.Option(metavar="N", help="Stored of a user at most; by default any number.")
+    ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="A word for you to know it by.")] = "",
 ) -> None:
     """Make a key. It is shown once: only its hash is kept."""
-    from personaplug.serve.keys import make_key
+    from personaplug.serve.keys import Limits, make_key
     from personaplug.stores.database.keys import KeyTable
 
     open_store(store, create=True).close()
+    limits = Limits(rate, user_rate, max_body, max_behaviors)
     with closing(KeyTable(store)) as table:
         row, key = make_key(
-            table, name=name, tenant=tenant, users=user or (), scopes=scope or ("read", "write"), rate=rate
+            table, name=name, tenant=tenant, users=user or (), scopes=scope or ("read", "write"), limits=limits
         )
     whose = counted(len(row.users), "user") if row.users else "all users"
     err().print(
@@ -67,16 +80,21 @@ def list_keys(store: StoreOption = DEFAULT_STORE) -> None:
     with closing(KeyTable(store)) as keys:
         rows = keys.all()
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("key", "name", "tenant", "users", "scopes", "made", "revoked"):
+    for column in ("key", "name", "tenant", "users", "scopes", "limits", "made", "revoked"):
         table.add_column(column, overflow="fold")
     for row in rows:
         users = "all" if row.users is None else ", ".join(row.users)
-        cells = (row.id, row.name, row.tenant, users, ", ".join(row.scopes), moment(row.created))
+        cells = (row.id, row.name, row.tenant, users, ", ".join(row.scopes), _limits(row), moment(row.created))
         table.add_row(*(Text(shown(cell)) for cell in cells), "" if row.revoked is None else moment(row.revoked))
     screen = out()
     if rows:
         screen.print(table)
     screen.print(f"{counted(sum(row.revoked is None for row in rows), 'key')} of {len(rows)} good")
+
+
+def _limits(row: KeyRow) -> str:
+    found = {"/s": row.rate, "/s a user": row.user_rate, " bytes": row.body_bytes, " behaviours": row.behaviors}
+    return ", ".join(f"{limit:,}{word}" for word, limit in found.items() if limit is not None)
 
 
 @app.command(epilog="Example: personaplug keys revoke k3xq0a8b1c2d --store users.db")

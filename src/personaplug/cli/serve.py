@@ -43,8 +43,13 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
     waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
     openvino: Annotated[
-        bool, typer.Option("--openvino", help="Run sentence encoders in OpenVINO (extra openvino): faster on a CPU.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--openvino/--no-openvino",
+            help="Run sentence encoders in OpenVINO (extra openvino), faster on a CPU; by default where it is there.",
+            show_default=False,
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=1, metavar="N", help="Time for an answer.")] = 120,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A bench report (`personaplug report`) for the page to show.")
@@ -64,6 +69,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     from personaplug.serve.keys import KeyRing
     from personaplug.serve.running import is_loopback, log_to_stderr, server
     from personaplug.serve.settings import Settings
+    from personaplug.serve.tracing import tracing_of
     from personaplug.stores.database.keys import KeyTable
 
     if report is not None and not report.is_file():
@@ -78,7 +84,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         openvino=openvino,
         backbone=_backbone(sets),
     )
-    named = _named(artifacts)  # before a store is made
+    named, tracing = _named(artifacts), tracing_of()  # before a store is made
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
@@ -86,8 +92,8 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
             way_out = f"make a key with `personaplug keys create --store {store}`"
             raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
         service = _service(named, opened, settings)
-        app = create_app(service, keys, report)
-        left.pop_all()  # the app closes both
+        app = create_app(service, keys, report, tracing)
+        left.pop_all()  # the app closes all of them
     for id_ in service.models:
         err().print(f"model {shown(id_)}", markup=False)
     log_to_stderr()

@@ -43,6 +43,7 @@ class SentenceConfig:
             rounding, and the same key; in bfloat16 neither.
         tokens_per_batch: batches are filled up to this many tokens, padding included; 0 is 1,024 on a CPU, so that a
             batch stays in its caches, and 16,384 elsewhere.
+        threads: of OpenVINO; 0 is as many as torch has.
     """
 
     model: str = "minilm"
@@ -52,6 +53,7 @@ class SentenceConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     backend: Literal["torch", "openvino"] = "torch"
     tokens_per_batch: int = 0
+    threads: int = 0
 
 
 class SentenceEncoder(TrainableEncoder):
@@ -72,7 +74,7 @@ class SentenceEncoder(TrainableEncoder):
         dtype = "float32" if config.dtype == "auto" else config.dtype
         self.config = config
         if config.backend == "openvino":
-            self._model = _load_openvino(found, config.device, dtype)
+            self._model = _load_openvino(found, config.device, dtype, config.threads or torch.get_num_threads())
         else:
             self._model = _load(found, pick_device(config.device), DTYPES[dtype])
         self._budget = config.tokens_per_batch or (1024 if self._model.device.type == "cpu" else 16_384)
@@ -164,13 +166,13 @@ def _load(found: ResolvedModel, device: str, dtype: torch.dtype) -> SentenceTran
     return model.requires_grad_(False).eval()
 
 
-def _load_openvino(found: ResolvedModel, device: str, dtype: str) -> SentenceTransformer:
+def _load_openvino(found: ResolvedModel, device: str, dtype: str, threads: int) -> SentenceTransformer:
     """The model with its transformer run by OpenVINO; tokenizing and pooling stay sentence-transformers'."""
     if device not in ("auto", "cpu"):
         raise ConfigError(f"encoder 'sentence': backend 'openvino' runs on the cpu, not on {device!r}; use 'torch'")
     model = _load(found, "cpu", torch.float32)
     try:
-        model[0].model = _OpenVINO(model[0].model, found, dtype)
+        model[0].model = _OpenVINO(model[0].model, found, dtype, threads)
     except ModuleNotFoundError as error:
         raise missing_extra("encoder 'sentence' with backend = 'openvino'", error) from error
     return model
@@ -179,7 +181,7 @@ def _load_openvino(found: ResolvedModel, device: str, dtype: str) -> SentenceTra
 class _OpenVINO(nn.Module):
     """Stands in for a transformer: token ids [b, t] in, states [b, t, e] out."""
 
-    def __init__(self, model: Any, found: ResolvedModel, dtype: str) -> None:
+    def __init__(self, model: Any, found: ResolvedModel, dtype: str, threads: int) -> None:
         import openvino
 
         super().__init__()
@@ -190,7 +192,7 @@ class _OpenVINO(nn.Module):
             graph / "model.xml",
             "CPU",
             # Its own choice would be bfloat16 where the CPU has it.
-            {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()},
+            {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "INFERENCE_NUM_THREADS": threads},
         )
         runs = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if runs != _HINTS[dtype]:

@@ -112,7 +112,6 @@ class LowRank(Layered):
         width = self.needed_vectors().width
         self._basis: Floats = np.zeros((0, width))  # [r, e], of unstandardised features
         self._prior = Belief(np.zeros(0), np.zeros((0, 0)))
-        self._last: tuple[Any, list[tuple[Completion, ...]]] | None = None
 
     @classmethod
     @override
@@ -248,22 +247,13 @@ class LowRank(Layered):
     def answer_many(
         self, requests: Sequence[Request], profiles: Sequence[Profile], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:
+        others = self._draws(sampling) if len(self._basis) else ()
+        drawn = self.backbone.draw(prompts, [sampling, *others])
         found = []
-        drawn = self._candidates(prompts, sampling)
-        for request, profile, candidates in zip(requests, profiles, drawn, strict=True):
+        for request, profile, candidates in zip(requests, profiles, zip(*drawn, strict=True), strict=True):
             worth = self.worth(profile, request.query, [c.text.strip() for c in candidates])
             found.append(candidates[int(worth.round(9).argmax())])
         return found
-
-    def _candidates(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[tuple[Completion, ...]]:
-        """Several answers to each prompt; for the prompts of the call before, whoever asks, those of then."""
-        asked = (tuple(p.messages for p in prompts), sampling, len(self._basis) > 0)
-        if self._last is None or self._last[0] != asked:
-            drawn = [self.backbone.generate(prompts, sampling)]
-            if len(self._basis):
-                drawn += [self.backbone.generate(prompts, s) for s in self._draws(sampling)]
-            self._last = asked, list(zip(*drawn, strict=True))
-        return self._last[1]
 
     @override
     def score_options(

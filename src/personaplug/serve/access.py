@@ -40,14 +40,33 @@ class Access:
         except DeniedError as denied:
             raise Refusal(denied.status, str(denied), param=denied.param, code="denied") from None
         if user is not None:
-            wait = self.request.app.state.buckets.take(
-                f"user {self.caller.stored(user)}", self.service.settings.user_rate
-            )
+            own, default = self.caller.user_rate, self.service.settings.user_rate
+            # A bucket for each key that has a rate of its own: what others allow the same user is not theirs to spend.
+            name = f"user {self.caller.key if own is not None else ''} {self.caller.stored(user)}"
+            wait = self.request.app.state.buckets.take(name, default if own is None else own)
             if wait:
                 raise Refusal(
                     429, "too many requests for this user; wait a little", code="rate_limited", retry_after=wait
                 )
         return user
+
+    def make_room(self, user: str, new: int) -> None:
+        """Make sure that a user's history may grow by so many behaviours; asks the store.
+
+        Raises:
+            Refusal: 403, the key keeps no more.
+        """
+        most = self.caller.behaviors
+        if most is None or not new:
+            return
+        name = self.caller.stored(user)
+        held = sum(info.behaviors for info in self.service.store.find_users(name, limit=1) if info.user == name)
+        if held + new > most:
+            raise Refusal(
+                403,
+                f"{new:,} behaviours would join {held:,}, but this key keeps at most {most:,} of a user; delete some",
+                code="history_full",
+            )
 
     def stored(self, user: str | None) -> str | None:
         """The user's name in the store."""

@@ -29,6 +29,7 @@ class Asked:
         sampling: how to decode.
         n: answers to each.
         top: log-probabilities wanted, with so many alternatives; None: none.
+        pieces: the answers are read as they grow.
         behaviors: how many that carried the persona shall be named.
     """
 
@@ -38,6 +39,7 @@ class Asked:
     sampling: Sampling
     n: int = 1
     top: int | None = None
+    pieces: bool = True
     behaviors: int = SHOWN
 
 
@@ -54,7 +56,8 @@ class Run:
 
     Attributes:
         stages: seconds by stage: `overhead` is everything before the model's queue, `profile` and `personalize` are
-            parts of it, then `queue`, `first_token` (both from the queue's entry) and `generate`.
+            parts of it, then `queue`, `first_token` (both from the queue's entry) and `generate`, and what follows the
+            model's last token: `reply`.
     """
 
     def __init__(self, service: Service, model: Served, asked: Asked, arrived: float) -> None:
@@ -63,6 +66,7 @@ class Run:
         self.stages: dict[str, float] = {}
         self.count = asked.n * len(asked.conversations)
         self.personal: list[Personal] = []
+        self._requests = [model.request(asked.stored, messages) for messages in asked.conversations]
         self._service = service
         self._arrived = arrived
         self._until = arrived + service.settings.request_seconds
@@ -70,6 +74,8 @@ class Run:
         self._answers: list[Growing] = []
         self._weights: asyncio.Future[list[Weight]] | None = None
         self._entered = arrived
+        self._first: float | None = None
+        self._ended = arrived
 
     async def begin(self) -> None:
         """Make the personas and enter the model's queue.
@@ -77,8 +83,11 @@ class Run:
         Raises:
             PersonaplugError: it cannot be taken.
         """
-        requests = [self.model.request(self.asked.stored, messages) for messages in self.asked.conversations]
-        self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
+        requests = self._requests
+        lost = None
+        while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
+            lost = self._service.lost
+            self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
         self.stages["profile"] = max(p.profile_seconds for p in self.personal)
         self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
         self._entered = time.perf_counter()
@@ -91,21 +100,30 @@ class Run:
             raise
         if self.asked.behaviors and self.personal[0].known:
             # While the model answers: what it costs delays nobody.
-            explain = self._service.off(self.model.explain, requests[0], self.personal[0].profile, self.asked.behaviors)
+            explain = self._service.explain(self.model, requests[0], self.personal[0].profile, self.asked.behaviors)
             self._weights = asyncio.ensure_future(explain)
 
     def _submit(self, index: int) -> None:
         loop, events = asyncio.get_running_loop(), self._events
 
         def hand(event: Event) -> None:
+            self._ended = time.perf_counter()
+            self._first = self._first or self._ended
+            if isinstance(event, Piece) and not (self.asked.pieces or event.logprobs):
+                return  # nobody reads it: the end says it all
             with contextlib.suppress(RuntimeError):  # the server was killed meanwhile
                 loop.call_soon_threadsafe(events.put_nowait, (index, event))
 
         sampling, seed = self.asked.sampling, self.asked.sampling.seed
         if seed is not None:
             sampling = replace(sampling, seed=seed + index % self.asked.n)
-        prompt = self.personal[index // self.asked.n].prompt
-        self._answers.append(self.model.engine.submit(prompt, sampling, hand, self.asked.top))
+        at = index // self.asked.n
+        prompt, profile, chooser = self.personal[at].prompt, self.personal[at].profile, self.model.chooser
+        if chooser is None:
+            answer = self.model.engine.submit(prompt, sampling, hand, self.asked.top)
+        else:
+            answer = chooser.submit(self._requests[at], profile, prompt, sampling, hand)
+        self._answers.append(answer)
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
         """Pieces and ends of the answers, by their index, as they come.
@@ -119,7 +137,6 @@ class Run:
             index, event = await self._next()
             if isinstance(event, Exception):
                 raise event
-            self.stages.setdefault("first_token", time.perf_counter() - self._entered)
             left -= isinstance(event, Completion)
             if not left:
                 self._close_stages()
@@ -154,15 +171,16 @@ class Run:
             self._weights.cancel()
 
     def _close_stages(self) -> None:
-        now = time.perf_counter()
         began = min((a.began for a in self._answers if a.began is not None), default=self._entered)
         self.stages["queue"] = max(0.0, began - self._entered)
-        self.stages["generate"] = now - began
+        self.stages["first_token"] = (self._first or self._ended) - self._entered
+        self.stages["generate"] = self._ended - began
 
     async def block(self) -> dict[str, Any]:
         """What is told of the persona: whose, by what, from which behaviours, at what cost."""
         first, weights = self.personal[0], await self._weights if self._weights is not None else []
-        self.stages["total"] = time.perf_counter() - self._arrived
+        now = time.perf_counter()
+        self.stages["reply"], self.stages["total"] = now - self._ended, now - self._arrived
         history = first.profile.history
         personal = first.known and len(history) > 0
         return {

@@ -22,6 +22,7 @@ from personaplug.serve.keys import KeyRing
 from personaplug.serve.limits import Buckets
 from personaplug.serve.metrics import Metrics
 from personaplug.serve.service import Service
+from personaplug.serve.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 
 PAGE = Path(__file__).parent / "page"
@@ -29,13 +30,16 @@ PAGE = Path(__file__).parent / "page"
 state = APIRouter(tags=["state"])
 
 
-def create_app(service: Service, keys: KeyTable, report_file: Path | None = None) -> FastAPI:
-    """The app that serves a service; closing the app closes both.
+def create_app(
+    service: Service, keys: KeyTable, report_file: Path | None = None, tracing: Tracing | None = None
+) -> FastAPI:
+    """The app that serves a service; closing the app closes all of them.
 
     Args:
         service: what is served.
         keys: who is let in.
         report_file: the bench report that the page shows.
+        tracing: what is told of each request, for OpenTelemetry.
     """
 
     @asynccontextmanager
@@ -44,6 +48,8 @@ def create_app(service: Service, keys: KeyTable, report_file: Path | None = None
         # In a thread: answers under way end there, and their last words need the loop.
         await asyncio.get_running_loop().run_in_executor(None, service.close)
         keys.close()
+        if tracing is not None:
+            tracing.close()
 
     app = FastAPI(
         title="personaplug",
@@ -56,7 +62,7 @@ def create_app(service: Service, keys: KeyTable, report_file: Path | None = None
     metrics, buckets = Metrics(service), Buckets(service.settings.burst)
     app.state.service, app.state.buckets, app.state.metrics = service, buckets, metrics
     app.state.report = report_file
-    app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets)
+    app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets, tracing=tracing)
     faults.install(app)
     for router in (chat.router, users.router, history.router, projection.router, demo.router, report.router, state):
         app.include_router(router)

@@ -25,6 +25,9 @@ class Caller:
         users: which of them, or None for all.
         scopes: what they may do: `read` (answers, histories), `write` (histories), `admin` (erase, measure).
         rate: requests a second, or None for the server's default.
+        user_rate: the same for one user.
+        body_bytes: of a request at most, where that is less than the server takes.
+        behaviors: that may be stored of a user through this key, or None for any number.
     """
 
     key: str
@@ -32,6 +35,9 @@ class Caller:
     users: frozenset[str] | None = None
     scopes: frozenset[str] = frozenset()
     rate: float | None = None
+    user_rate: float | None = None
+    body_bytes: int | None = None
+    behaviors: int | None = None
 
     def stored(self, user: str) -> str:
         """A user's name in the store: no two tenants share one."""

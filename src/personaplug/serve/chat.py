@@ -202,11 +202,12 @@ def _asked(
         seed=base.seed if body.seed is None else body.seed,
     )
     behaviors = SHOWN if body.personaplug is None else body.personaplug.behaviors
-    return Asked(user, access.stored(user), tuple(conversations), sampling, n, behaviors=behaviors)
+    pieces = bool(body.stream)
+    return Asked(user, access.stored(user), tuple(conversations), sampling, n, pieces=pieces, behaviors=behaviors)
 
 
 async def _begun(access: Access, model: Served, asked: Asked) -> Run:
-    if asked.top is not None and not model.engine.gives_logprobs:
+    if asked.top is not None and not model.gives_logprobs:
         message = f"logprobs: {model.id!r} gives none; leave logprobs out"
         raise Refusal(400, message, param="logprobs", code="unsupported_parameter")
     run = Run(access.service, model, asked, access.arrived)

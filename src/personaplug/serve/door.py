@@ -21,6 +21,7 @@ from personaplug.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from personaplug.serve.service import Service
+    from personaplug.serve.tracing import Tracing
 
 LOG = logging.getLogger("personaplug.serve")
 
@@ -47,12 +48,21 @@ class Door:
     a user's name may hold a slash.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, ring: KeyRing, metrics: Metrics, buckets: Buckets) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        ring: KeyRing,
+        metrics: Metrics,
+        buckets: Buckets,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.app = app
         self.service = service
         self.ring = ring
         self.metrics = metrics
         self.buckets = buckets
+        self.tracing = tracing
         self.settings = service.settings
         self._open = 0
 
@@ -135,6 +145,8 @@ class Door:
         """A body may be so large, and must have arrived in time; what comes after it may take as long as it likes."""
         settings = self.settings
         most = settings.history_bytes if scope["path"].endswith("/history") else settings.body_bytes
+        own = scope["state"]["caller"].body_bytes
+        most = most if own is None else min(most, own)
         until, size, whole = time.monotonic() + settings.body_seconds, 0, False
 
         async def get() -> Message:
@@ -159,6 +171,8 @@ class Door:
         state = State(scope["state"])
         route = getattr(scope.get("route"), "path", None) or "other"
         self.metrics.observe(scope["method"], route, status, seconds, state.stages)
+        if self.tracing is not None:
+            self.tracing.note(scope["method"], route, status, seconds, state.stages, Headers(scope=scope))
         entry = {
             "request": id_,
             "method": scope["method"],

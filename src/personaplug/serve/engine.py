@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Lock
+from threading import BoundedSemaphore, Event, Lock
 from typing import Protocol
 
 from personaplug.backbones.base import Backbone
 from personaplug.errors import BusyError
+from personaplug.methods.base import Method
+from personaplug.processors import few_processors, share_processors
 from personaplug.scheduler import Scheduler, Sink
 from personaplug.serve.settings import Settings
-from personaplug.types import Completion, Piece, Prompt, Sampling
+from personaplug.types import Completion, Piece, Profile, Prompt, Request, Sampling
 
 
 class Growing(Protocol):
@@ -36,6 +38,9 @@ class Engine(Protocol):
         Raises:
             BusyError: too many wait already.
         """
+
+    def forget_prompts(self) -> int:
+        """Drop what is kept of prompts in memory; returns of how many tokens that was."""
 
     def load(self) -> tuple[int, int]:
         """How many answers are under way, and how many wait."""
@@ -94,6 +99,10 @@ class Threads:
         self._pool.submit(self._run, answer, prompt, sampling, sink)
         return answer
 
+    def forget_prompts(self) -> int:
+        """See `Engine.forget_prompts`."""
+        return self.backbone.forget_prompts()
+
     def load(self) -> tuple[int, int]:
         """See `Engine.load`."""
         return min(self._taken, self.rows), max(0, self._taken - self.rows)
@@ -124,7 +133,52 @@ class Threads:
                 self._taken -= 1
 
 
-_NICENESS = 5  # what new requests wait for goes first
+class Chooser:
+    """Answers that a method chooses among several of the backbone's: a thread waits for those and tells of one.
+
+    Args:
+        method: what chooses.
+        rows: answers under way at most.
+        waiting: answers that may wait beside these.
+    """
+
+    def __init__(self, method: Method, rows: int, waiting: int) -> None:
+        self.method = method
+        self.waiting = waiting
+        self._room = BoundedSemaphore(rows + waiting)
+        self._pool = ThreadPoolExecutor(rows, "personaplug-choices", share_processors, (few_processors(),))
+
+    def submit(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling, sink: Sink) -> Growing:
+        """Ask for an answer, which comes in one piece; returns at once.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        if not self._room.acquire(blocking=False):
+            raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
+        answer = _Stream()
+        self._pool.submit(self._run, answer, (request, profile, prompt), sampling, sink)
+        return answer
+
+    def close(self) -> None:
+        """Finish what was taken, then stop."""
+        self._pool.shutdown()
+
+    def _run(self, answer: _Stream, asked: tuple[Request, Profile, Prompt], sampling: Sampling, sink: Sink) -> None:
+        request, profile, prompt = asked
+        answer.began = time.perf_counter()
+        try:
+            if not answer.gone.is_set():
+                [chosen] = self.method.answer_many([request], [profile], [prompt], sampling)
+                sink(Piece(chosen.text))
+                sink(chosen)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
+            sink(error)
+        finally:
+            self._room.release()
+
+
+NICENESS = 5  # what new requests wait for goes first
 
 
 def engine_of(backbone: Backbone, settings: Settings) -> Engine:
@@ -133,5 +187,5 @@ def engine_of(backbone: Backbone, settings: Settings) -> Engine:
 
     if isinstance(backbone, InProcessBackbone):
         backbone.remembers = settings.prompts
-        return Scheduler(backbone, settings.rows, settings.waiting, niceness=_NICENESS)
+        return Scheduler(backbone, settings.rows, settings.waiting, niceness=NICENESS)
     return Threads(backbone, settings.rows, settings.waiting)

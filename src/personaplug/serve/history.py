@@ -108,7 +108,7 @@ async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: L
     stored = access.caller.stored(user)
     new = Behavior(stored, behavior, body.input, body.output, at, body.rating, body.fields or {})
     if await access.service.off(access.service.store.replace, new):
-        access.service.changed(stored, lost=True)
+        await access.service.forgotten(stored)
     return shown_behavior(new)
 
 
@@ -119,7 +119,7 @@ async def delete(user: PathUser, behavior: PathBehavior, access: Let) -> dict[st
     stored = access.caller.stored(user)
     if not await access.service.off(access.service.store.remove, stored, [behavior]):
         raise _missing(behavior)
-    access.service.changed(stored, lost=True)
+    await access.service.forgotten(stored)
     return {"id": behavior, "object": "behavior.deleted", "deleted": True}
 
 
@@ -144,6 +144,7 @@ async def add(
         )
     stored = access.caller.stored(user)
     upload = await access.service.off(_read, body, user, stored, lines=kind != "application/json")
+    await access.service.off(_make_room, access, upload, user)
     added = await access.service.off(_keep, access.service.store, upload, stored, check=check)
     if added and not check:
         access.service.changed(stored)
@@ -212,6 +213,15 @@ def _json(body: bytes) -> Iterator[tuple[int, str]]:
         raise Refusal(400, f"the body is not JSON: {error}") from None
     for number, item in enumerate(data if isinstance(data, list) else [data], 1):
         yield number, json.dumps(item)
+
+
+def _make_room(access: Access, upload: _Upload, user: str) -> None:
+    """See `Access.make_room`; what is stored already takes no more of it."""
+    if access.caller.behaviors is None:
+        return
+    store, stored = access.service.store, access.caller.stored(user)
+    known = {b.id for b in store.history(stored)} if _exists(store, stored) else set()
+    access.make_room(user, sum(b.id not in known for _, b in upload.good))
 
 
 def _keep(store: Store, upload: _Upload, stored: str, *, check: bool) -> int:

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from threading import Lock
 
 from cachetools import TTLCache
@@ -21,6 +22,23 @@ _TENANT = re.compile(r"[a-z0-9-]{0,64}")
 _REMEMBERED = 2.0  # seconds that a looked-up key is believed: a revoked one works no longer than that
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """A key's own limits; None leaves the server's.
+
+    Attributes:
+        rate: requests a second; 0 is no limit.
+        user_rate: the same for one user.
+        body_bytes: of a request; what the server takes at most stays.
+        behaviors: stored of a user.
+    """
+
+    rate: float | None = None
+    user_rate: float | None = None
+    body_bytes: int | None = None
+    behaviors: int | None = None
+
+
 def make_key(
     table: KeyTable,
     *,
@@ -28,12 +46,12 @@ def make_key(
     tenant: str = "",
     users: Sequence[str] = (),
     scopes: Sequence[str] = ("read", "write"),
-    rate: float | None = None,
+    limits: Limits = Limits(),
 ) -> tuple[KeyRow, str]:
     """Make a key and keep its hash; returns what is kept and the key itself, which nobody can find out again.
 
     Raises:
-        ConfigError: a tenant, a user or a scope that cannot be.
+        ConfigError: a tenant, a user, a scope or a limit that cannot be.
     """
     if not _TENANT.fullmatch(tenant):
         raise ConfigError(f"tenant {tenant!r}: expected at most 64 of a-z, 0-9 and -")
@@ -45,8 +63,9 @@ def make_key(
             raise ConfigError(f"scope {scope!r}: expected {', '.join(SCOPES)}")
     if not scopes:
         raise ConfigError(f"a key needs a scope: {', '.join(SCOPES)}")
-    if rate is not None and rate < 0:
-        raise ConfigError(f"rate {rate}: expected requests a second, or 0 for no limit")
+    for word, limit in asdict(limits).items():
+        if limit is not None and limit < 0:
+            raise ConfigError(f"{word} {limit}: expected 0 or more; a rate of 0 is no limit")
     id_ = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for _ in range(12))
     secret = secrets.token_urlsafe(32)
     row = KeyRow(
@@ -56,8 +75,8 @@ def make_key(
         tenant=tenant,
         users=sorted(set(users)) or None,
         scopes=[scope for scope in SCOPES if scope in scopes],
-        rate=rate,
         created=time.time(),
+        **asdict(limits),
     )
     table.add(row)
     return row, f"pp-{id_}-{secret}"
@@ -113,7 +132,9 @@ class KeyRing:
         if row is None or not same or row.revoked is not None:
             return None
         users = None if row.users is None else frozenset(row.users)
-        return Caller(row.id, row.tenant, users, frozenset(row.scopes), row.rate)
+        return Caller(
+            row.id, row.tenant, users, frozenset(row.scopes), row.rate, row.user_rate, row.body_bytes, row.behaviors
+        )
 
 
 def _split(key: str) -> tuple[str, str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from personaplug.errors import ConfigError, UnknownUserError, did_you_mean
+from personaplug.devices import pick_device
+from personaplug.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
 from personaplug.personalizer import Personalizer
-from personaplug.serve.engine import Engine, engine_of
+from personaplug.processors import few_processors, share_processors
+from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
 from personaplug.serve.together import Together
@@ -47,7 +50,20 @@ class Personal:
     profile: Profile
     known: bool
     profile_seconds: float
-    personalize_seconds: float
+    personalize_seconds: float = 0.0
+
+
+Found = tuple[Profile, bool]
+"""A user's profile, and whether anything is stored of them."""
+_NOBODY: Found = (Profile(History("")), False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, with its user's profile where that had to be prepared."""
+
+    request: Request
+    found: Found | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +76,7 @@ class Served:
         engine: what runs its backbone.
         encoder: the id of its encoder, or "".
         created: UTC seconds.
+        chooser: what runs a method that chooses among several answers.
     """
 
     id: str
@@ -67,6 +84,12 @@ class Served:
     engine: Engine
     encoder: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
+    chooser: Chooser | None = None
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether it says how likely its tokens were."""
+        return self.engine.gives_logprobs and self.chooser is None
 
     def request(self, user: str | None, messages: Sequence[Message]) -> Request:
         """The conversation in the words that the method was trained with, where it has no system message itself."""
@@ -75,13 +98,34 @@ class Served:
             messages = (Message("system", instruction), *messages)
         return Request(user, tuple(messages))
 
-    def find(self, user: str | None) -> tuple[Profile, bool]:
+    def find(self, user: str | None) -> Found:
         """A user's profile; of whom nothing is stored is as good as nobody, and this says so."""
-        method = self.personalizer.method
-        if user is not None and method.personal:
+        method, store = self.personalizer.method, self.personalizer.store
+        # Asked before: to find out whom a wrong name may mean takes long, and nobody is told here.
+        if user is not None and method.personal and any(i.user == user for i in store.find_users(user, limit=1)):
             with contextlib.suppress(UnknownUserError):
                 return self.personalizer.profile(user, stale=method.costly), True
-        return Profile(History("")), False
+        return _NOBODY
+
+    def glance(self, user: str | None) -> Found | None:
+        """What `find` gives, where it takes no longer than a look; else None."""
+        method = self.personalizer.method
+        if user is None or not method.personal:
+            return _NOBODY
+        try:
+            profile = self.personalizer.kept(user, stale=method.costly)
+        except UnknownUserError:  # erased meanwhile
+            return _NOBODY
+        return None if profile is None else (profile, True)
+
+    def personas(self, batch: Sequence[_Asked]) -> list[Personal | None]:
+        """What the backbone is given for each; None for whoever must be prepared first."""
+        start = time.perf_counter()
+        found = [asked.found or self.glance(asked.request.user) for asked in batch]
+        looked = time.perf_counter() - start
+        ready = [(asked.request, one[0]) for asked, one in zip(batch, found, strict=True) if one]
+        prompts = iter(self.personalizer.method.personalize_many([r for r, _ in ready], [p for _, p in ready]))
+        return [one and Personal(next(prompts), *one, looked) for one in found]
 
     def explain(self, request: Request, profile: Profile, most: int) -> list[Weight]:
         """The behaviours that carried the persona, heaviest first."""
@@ -111,26 +155,39 @@ class Service:
         self.settings = settings
         self.engines = list({id(m.engine): m.engine for m in models.values()}.values())
         self.closing = False
-        self._pool = ThreadPoolExecutor(settings.threads, "personaplug-work")
-        self._prompts = {id_: Together(partial(self._write, model)) for id_, model in self.models.items()}
-        # Of its own, so that preparing users behind their requests never keeps a request waiting.
-        self._behind = ThreadPoolExecutor(1, "personaplug-behind")
+        self.lost = 0
+        """How often something of users has gone: whatever was made before may show it."""
+        self._pool = _threads(settings.threads, "work")
+        # Of their own, so that nothing that takes long keeps a request waiting: neither what a client may wait for, nor
+        # users who are prepared behind their requests, nor saying what carried an answer while it is being written.
+        self._quick = _threads(len(self.models), "personas")
+        self._behind = _threads(1, "behind")
+        self._explaining = _threads(1, "explain", NICENESS)
+        self._personas = {id_: Together(partial(self._made, model)) for id_, model in self.models.items()}
 
     async def off(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what would block in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        return await _in(self._pool, work, *args, **kwargs)
 
     async def personal(self, model: Served, request: Request) -> Personal:
         """What the backbone is given; requests that come together share the encoder's batch."""
         start = time.perf_counter()
-        profile, known = await self.off(model.find, request.user)
-        found = time.perf_counter()
-        prompt = await self._prompts[model.id]((request, profile))
-        return Personal(prompt, profile, known, found - start, time.perf_counter() - found)
+        together = self._personas[model.id]
+        made, prepared = await together(_Asked(request)), 0.0
+        if made is None:  # the user is not at hand: nobody else shall wait until they are
+            found = await self.off(model.find, request.user)
+            prepared = time.perf_counter() - start
+            made = await together(_Asked(request, found))
+        assert made is not None
+        profile = prepared + made.profile_seconds
+        return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
 
-    async def _write(self, model: Served, batch: Sequence[tuple[Request, Profile]]) -> Sequence[Prompt]:
-        requests, profiles = zip(*batch, strict=True)
-        return await self.off(model.personalizer.method.personalize_many, requests, profiles)
+    async def _made(self, model: Served, batch: Sequence[_Asked]) -> Sequence[Personal | None]:
+        return await _in(self._quick, model.personas, batch)
+
+    async def explain(self, model: Served, request: Request, profile: Profile, most: int) -> list[Weight]:
+        """The behaviours that carried an answer's persona, in no hurry: the answer is still being written."""
+        return await _in(self._explaining, model.explain, request, profile, most)
 
     def model(self, name: str) -> Served:
         """A model by its id.
@@ -143,28 +200,59 @@ class Service:
             raise Refusal(404, f"model {name!r} is not served; {end}", param="model", code="model_not_found")
         return self.models[name]
 
-    def changed(self, user: str, *, lost: bool = False) -> None:
-        """After a change of a user's history: those who have asked lately are prepared again behind the requests.
+    def changed(self, user: str) -> None:
+        """After a user's history has grown: those who have asked lately are prepared again behind the requests."""
+        self._prepare_again(user, self._asking(user))
 
-        Args:
-            user: whose, as stored.
-            lost: something went, which no persona may show any longer.
+    def _asking(self, user: str) -> list[Personalizer]:
+        return [
+            m.personalizer for m in self.models.values() if m.personalizer.method.costly or m.personalizer.keeps(user)
+        ]
+
+    def _prepare_again(self, user: str, asking: Sequence[Personalizer]) -> None:
+        for personalizer in asking if not self.closing else []:
+            self._behind.submit(_refresh, personalizer, user)
+
+    async def forgotten(self, user: str) -> int:
+        """After something of a user has gone: no persona may show it any longer, and nothing in memory holds it.
+
+        Returns:
+            Of how many tokens of prompts something was kept in memory: all goes, since whose they were is not known.
         """
+        self.lost += 1
+        asking = self._asking(user)
         for model in self.models.values():
-            wanted = model.personalizer.method.costly or model.personalizer.keeps(user)
-            if lost:
-                model.personalizer.drop(user)
-            if wanted and not self.closing:
-                self._behind.submit(_refresh, model.personalizer, user)
+            model.personalizer.drop(user)
+        dropped = await self.off(self._forget)
+        self._prepare_again(user, asking)
+        return dropped
+
+    def _forget(self) -> int:
+        for vectors in self.encoders.values():
+            vectors.forget()
+        return sum(engine.forget_prompts() for engine in self.engines)
 
     def close(self) -> None:
         """Finish what was taken, then let everything go."""
         self.closing = True
+        for model in self.models.values():
+            if model.chooser is not None:
+                model.chooser.close()
         for engine in self.engines:
             engine.close()
         self._behind.shutdown(cancel_futures=True)
-        self._pool.shutdown()
+        for pool in (self._explaining, self._quick, self._pool):
+            pool.shutdown()
         self.store.close()
+
+
+async def _in(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, lambda: work(*args, **kwargs))
+
+
+def _threads(count: int, name: str, niceness: int = 0) -> ThreadPoolExecutor:
+    """Threads beside the model's, each of which takes few of its processors: several wait for each other otherwise."""
+    return ThreadPoolExecutor(max(1, count), f"personaplug-{name}", share_processors, (few_processors(), niceness))
 
 
 def _refresh(personalizer: Personalizer, user: str) -> None:
@@ -194,7 +282,7 @@ class Loading:
 
         Raises:
             ModelError: there is no artifact, or a model is missing.
-            ConfigError: the label is taken, or the method chooses among several answers.
+            ConfigError: the label is taken.
         """
         from personaplug.artifacts import load_info, locate
         from personaplug.assembly import build_backbone, load
@@ -231,13 +319,27 @@ class Loading:
         return {"name": part.name, **part.config, **bounded}
 
     def _quicker(self, part: Part) -> Encoder | None:
-        """The same encoder on a quicker runtime, where that is wanted and there is one."""
-        if not self.settings.openvino or part.name != "sentence":
+        """The same encoder on a quicker runtime: where it is asked for, or of use and there.
+
+        Raises:
+            MissingExtraError: it is asked for and not installed.
+            ModelError: it is asked for and cannot run the model.
+        """
+        wanted = self.settings.openvino
+        of_use = (
+            part.config.get("dtype", "auto") in ("auto", "float32")
+            and pick_device(str(part.config.get("device", "auto"))) == "cpu"
+            and importlib.util.find_spec("openvino") is not None
+        )
+        if part.name != "sentence" or not (of_use if wanted is None else wanted):
             return None
         from personaplug import registry
 
-        encoder: Encoder = registry.build("encoder", part.name, {**part.config, "backend": "openvino"})
-        return encoder
+        runtime = {"backend": "openvino", "threads": few_processors()}
+        with contextlib.suppress(*(() if wanted else (ModelError, ConfigError))):
+            encoder: Encoder = registry.build("encoder", part.name, {**part.config, **runtime})
+            return encoder
+        return None
 
     def beside(self, other: Served, method: str) -> Served:
         """Serve a method that needs no training, on the backbone and with the vectors and words of another.
@@ -259,14 +361,11 @@ class Loading:
         return Service(self.store, self.models, self.vectors, self.settings)
 
     def _serve(self, id_: str, personalizer: Personalizer, engine: Engine, encoder: str) -> Served:
-        if personalizer.method.chooses:
-            raise ConfigError(
-                f"method {personalizer.method.name!r} chooses among several answers, which a server cannot stream; "
-                "use it with `personaplug answer`, or serve another"
-            )
         if id_ in self.models:
             raise ConfigError(f"two models would be called {id_!r}; name one with LABEL=ARTIFACT")
-        self.models[id_] = Served(id_, personalizer, engine, encoder)
+        settings, method = self.settings, personalizer.method
+        chooser = Chooser(method, settings.rows, settings.waiting) if method.chooses else None
+        self.models[id_] = Served(id_, personalizer, engine, encoder, chooser=chooser)
         return self.models[id_]
 
 

@@ -28,7 +28,8 @@ class Settings:
         threads: for what would block: the store, preparing users, personas.
         prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
         prompts: tokenized conversations that it keeps.
-        openvino: run sentence encoders in OpenVINO: the same vectors, up to twice as fast on a CPU.
+        openvino: run sentence encoders in OpenVINO: the same vectors, up to twice as fast on a CPU; None: where it is
+            installed and they would run on a CPU.
         backbone: a `[backbone]` section in place of the artifacts' own, for a model that runs elsewhere; its `model` is
             the artifact's where none is given.
     """
@@ -49,5 +50,5 @@ class Settings:
     threads: int = 8
     prompt_cache: int = 256 << 20
     prompts: int = 1000
-    openvino: bool = False
+    openvino: bool | None = None
     backbone: Mapping[str, Any] = field(default_factory=dict)

@@ -102,12 +102,16 @@ def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
 
 @router.delete("/{user}")
 async def erase_user(user: PathUser, access: Let) -> dict[str, Any]:
-    """Erase a user: no byte of their text, vectors or personas is left in the store's files. Returns the receipt."""
+    """Erase a user: no byte of their text, vectors or personas is left in the store's files, nor in memory here.
+
+    Returns the receipt.
+    """
     access.acting("admin", {"user": user})
     stored, service = access.caller.stored(user), access.service
     receipt = await service.off(service.store.forget, stored)
-    service.changed(stored, lost=True)
-    return {"object": "user.erased", **asdict(receipt), "user": user, "id": user, "deleted": True}
+    prompts = await service.forgotten(stored)
+    kept = {"prompt_tokens": prompts}
+    return {"object": "user.erased", **asdict(receipt), **kept, "user": user, "id": user, "deleted": True}
 
 
 @router.get("/{user}/export", response_model=None, responses={200: {"content": {"application/zip": {}}}})
@@ -151,6 +155,7 @@ async def feedback(user: PathUser, body: FeedbackBody, access: Let) -> dict[str,
     if (body.rating is None) == (body.preferred is None):
         raise Refusal(400, "rating or preferred is needed, and only one of them", param="rating")
     behavior = _judged(access.caller.stored(user), body)
+    await access.service.off(access.make_room, user, 1)
     added = await access.service.off(access.service.store.add, [behavior])
     access.service.changed(behavior.user)
     return {"object": "behavior.added", "added": added, "behavior": shown_behavior(behavior)}

@@ -31,7 +31,7 @@ function shown(receipt) {
     h("h2", {}, "Receipt"),
     h("dl", {},
       [["Erased", receipt.user], ["Texts", number(receipt.behaviors)], ["Vectors", number(receipt.vectors)],
-        ["Prepared personas", number(receipt.states)], ["At", moment(receipt.at)]].map(([word, value]) => [h("dt", {}, word), h("dd", {}, value)])),
-    h("p", { class: "note" }, "No byte of their texts, vectors or personas is left in the store's files."),
+        ["Prepared personas", number(receipt.states)], ["Tokens of prompts in memory", number(receipt.prompt_tokens)], ["At", moment(receipt.at)]].map(([word, value]) => [h("dt", {}, word), h("dd", {}, value)])),
+    h("p", { class: "note" }, "No byte of their texts, vectors or personas is left in the store's files, nor in the memory of the server that erased them."),
     h("div", { class: "row" }, button("Save the receipt", file, { class: "small" })));
 }

@@ -24,6 +24,9 @@ class KeyRow:
         rate: requests a second, or None for the server's default.
         created: UTC seconds.
         revoked: UTC seconds, or None while it is good.
+        user_rate: requests a second for one user, or None for the server's default.
+        body_bytes: of a request at most, or None for what the server takes.
+        behaviors: of a user at most, counting what is stored already, or None for any number.
     """
 
     id: str
@@ -35,6 +38,9 @@ class KeyRow:
     rate: float | None
     created: float
     revoked: float | None = None
+    user_rate: float | None = None
+    body_bytes: int | None = None
+    behaviors: int | None = None
 
 
 class KeyTable:

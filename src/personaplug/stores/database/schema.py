@@ -108,4 +108,7 @@ API_KEYS = Table(
     Column("rate", Double),
     Column("created", Double, nullable=False),
     Column("revoked", Double),
+    Column("user_rate", Double),
+    Column("body_bytes", Integer),
+    Column("behaviors", Integer),
 )

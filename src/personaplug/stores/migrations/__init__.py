@@ -8,7 +8,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from personaplug.errors import DataError
 
-HEAD = "0003"  # the newest revision; kept here so that opening an up-to-date store needs no alembic
+HEAD = "0004"  # the newest revision; kept here so that opening an up-to-date store needs no alembic
 VERSION_TABLE = "personaplug_version"  # not alembic's default: a store may share a PostgreSQL database with others
 FOLDER = Path(__file__).parent
 
