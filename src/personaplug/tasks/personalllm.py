@@ -176,8 +176,12 @@ class PersonalLLM(JudgedTask):
         Raises:
             DataError: the folder has no such rows, or they are malformed.
         """
+        return self.requests(self.users_of(split), split)
+
+    def requests(self, users: Sequence[int], split: Split) -> list[Example]:
+        """A split's requests of some users, by number: in test, users of training are the seen ones."""
         found = []
-        for user in self.users_of(split):
+        for user in users:
             history = self._history(user)
             places = (_Place(user, prompt, split == "test") for prompt in self._asked(user, split))
             found += [self._example(place, split, history) for place in places]
