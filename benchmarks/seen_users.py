@@ -3,7 +3,7 @@
     python benchmarks/seen_users.py TASK.toml ARTIFACT... [--users 96] [--results benchmarks]
 
 TASK.toml is an experiment with `split = "user"`; each artifact is a folder that `personaplug bench` left of it, one a
-seed. Both kinds of users ask prompts that are in no training. Reported for each kind: mean reward over users, meant over
+seed. Both kinds of users ask prompts that are in no training. Reported for each kind: mean reward over users, mean over
 artifacts, that of the bare model, and the paired gain over it, with 95% bootstraps over users.
 """
 

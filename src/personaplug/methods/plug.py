@@ -84,7 +84,9 @@ class PlugMethod(Layered):
             self.plug = Plug(self.config, self.encoder_width, backbone.width, backbone.token_norm).to(self.device)
         if self.config.start == "words":
             words = (self.task.instruction if self.task else "") or _NO_WORDS
-            self.plug.start_from(self.backbone.words(words).float())
+            found = self.backbone.words(words)
+            if len(found):  # a tokenizer may have no line breaks
+                self.plug.start_from(found.float())
         if self.config.query_encoder != "frozen":
             encoder = self.needed_vectors().encoder
             if not isinstance(encoder, TrainableEncoder):
