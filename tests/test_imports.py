@@ -20,7 +20,7 @@ LAYERS = (
     {"types", "errors", "spread"},
     {
         "config", "registry", "metrics", "plug", "pooling", "objectives", "batching", "decoding", "devices",
-        "prompt_cache", "jsonl_reader", "preferences", "processors",
+        "prompt_cache", "jsonl_reader", "preferences", "processors", "memory",
     },
     {"encoders", "backbones", "inprocess", "tokenized", "stores", "tasks", "models", "data", "rewards", "simulate"},
     {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},

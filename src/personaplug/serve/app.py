@@ -14,6 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from personaplug import __version__
 from personaplug.errors import PersonaplugError
+from personaplug.memory import give_back_memory
 from personaplug.serve import chat, demo, faults, history, projection, report, users
 from personaplug.serve.access import Let
 from personaplug.serve.door import Door
@@ -44,7 +45,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        tidying = asyncio.create_task(_tidy())
         yield
+        tidying.cancel()
         # In a thread: answers under way end there, and their last words need the loop.
         await asyncio.get_running_loop().run_in_executor(None, service.close)
         keys.close()
@@ -68,6 +71,13 @@ def create_app(
         app.include_router(router)
     app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app
+
+
+async def _tidy() -> None:
+    """Keep resident memory at what is used."""
+    while True:
+        await asyncio.sleep(_TIDIED)
+        await asyncio.to_thread(give_back_memory)
 
 
 @state.get("/healthz")
@@ -99,3 +109,6 @@ async def metrics(access: Let) -> Response:
         raise Refusal(403, "measurements are of all tenants; use a key of none", code="denied")
     text = await access.service.off(access.request.app.state.metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+_TIDIED = 15.0  # seconds
