@@ -1,0 +1,112 @@
+"""What learning from likes and dislikes is worth, by how many of them there are: tables and claims from result rows.
+
+    python benchmarks/preferences.py [--results results/personalllm] [--record]
+
+Reads what `personaplug bench experiments/personalllm/methods.toml --seeds 3` left, seeds pooled. The first table has a
+method's mean reward of what it answers, with 95% bootstraps over users, for histories of 1 to 30 pairs and for those of
+shuffled users; the second the paired gains of the preference plug. A method that was measured with fewer seeds draws
+nothing in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from personaplug.bench import compare, results
+from personaplug.bench.claims import Claim, record
+from personaplug.bench.controls import NEWEST
+from personaplug.bench.run import Row
+
+HERE = Path(__file__).parent
+OURS = "preference_plug"
+SIZES = {n: f"{NEWEST}{n}" for n in (1, 3, 5, 10)} | {30: ""}  # pairs -> control
+SHUFFLED = "shuffled users"
+METRIC = "user_reward"
+Key = tuple[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results" / "personalllm")
+    parser.add_argument("--record", action="store_true", help="write the claims")
+    args = parser.parse_args()
+    rows = pooled(args.results)
+    print(scores(rows), gains(rows), sep="\n\n")
+    if args.record:
+        record(HERE / "claims.json", *claims(rows))
+
+
+def pooled(folder: Path) -> dict[Key, Row]:
+    """Rows by method and control, each the mean over its seeds."""
+    found: dict[Key, list[Row]] = {}
+    for path in sorted(folder.glob("methods-seed*.json")):
+        for row in results.load(path).rows:
+            found.setdefault((row.method, row.control), []).append(row)
+    return {key: compare.pool(seeds) for key, seeds in found.items()}
+
+
+def scores(rows: dict[Key, Row]) -> str:
+    """Markdown: each method's reward by history, and what its prompts cost."""
+    lines = ["| method | prompt tokens | " + " | ".join(f"{n} pairs" for n in SIZES) + " | shuffled users |"]
+    lines.append("|---" * (len(SIZES) + 3) + "|")
+    for method in dict.fromkeys(method for method, _ in rows):
+        own = rows[method, ""]
+        cells = [_cell(rows.get((method, control))) for control in [*SIZES.values(), SHUFFLED]]
+        lines.append(f"| {method} | {own.prompt_tokens + own.prefix_tokens:.0f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    found = compare.interval(row, METRIC)
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def gains(rows: dict[Key, Row]) -> str:
+    """Markdown: the preference plug's gain over each other method with the same history, or with the whole one."""
+    lines = ["| over | " + " | ".join(f"{n} pairs" for n in SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
+    for method in dict.fromkeys(method for method, _ in rows if method != OURS):
+        cells = []
+        for control in SIZES.values():
+            other = rows.get((method, control)) or (rows[method, ""] if method == "none" else None)
+            cells.append(_gain(rows[OURS, control], other))
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines.append(
+        "| itself, shuffled users | " + "– | " * (len(SIZES) - 1) + _gain(rows[OURS, ""], rows[OURS, SHUFFLED]) + " |"
+    )
+    return "\n".join(lines)
+
+
+def _gain(row: Row, other: Row | None) -> str:
+    if other is None:
+        return "–"
+    found = compare.gain(row, other, METRIC).interval
+    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def claims(rows: dict[Key, Row]) -> list[Claim]:
+    """What the preference plug shall be better than, for histories of 5 pairs and more."""
+    icl = max((row for (method, _), row in rows.items() if method.startswith("icl")), key=lambda r: r.scores[METRIC])
+    made = []
+    for pairs in (5, 10, 30):
+        row = rows[OURS, SIZES[pairs]]
+        rivals = {"none": rows["none", ""], "best-icl": icl}
+        if pairs == 30:
+            rivals |= {"shuffled-users": rows[OURS, SHUFFLED], "lowrank": rows["lowrank", ""]}
+        for name, other in rivals.items():
+            found = compare.gain(row, other, METRIC)
+            words = (
+                f"gain in mean reward of the preference plug with {pairs} pairs over {other.title}, {found.users} users"
+            )
+            made.append(
+                Claim.now(
+                    f"preferences.{pairs}-pairs-over-{name}", words, found.interval, "> 0", found.interval.low > 0
+                )
+            )
+    return made
+
+
+if __name__ == "__main__":
+    main()
