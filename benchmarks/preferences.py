@@ -88,10 +88,11 @@ def _gain(row: Row, other: Row | None) -> str:
 
 def claims(rows: dict[Key, Row]) -> list[Claim]:
     """What the preference plug shall be better than, for histories of 5 pairs and more."""
-    icl = max((row for (method, _), row in rows.items() if method.startswith("icl")), key=lambda r: r.scores[METRIC])
     made = []
     for pairs in (5, 10, 30):
         row = rows[OURS, SIZES[pairs]]
+        shots = [r for (method, control), r in rows.items() if method.startswith("icl") and control == SIZES[pairs]]
+        icl = max(shots, key=lambda r: r.scores[METRIC])
         rivals = {"none": rows["none", ""], "best-icl": icl}
         if pairs == 30:
             rivals |= {"shuffled-users": rows[OURS, SHUFFLED], "lowrank": rows["lowrank", ""]}
