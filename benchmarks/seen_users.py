@@ -20,7 +20,7 @@ from personaplug.bench.experiment import read_run
 from personaplug.bench.results import commit, versions, write_json
 from personaplug.bench.run import Measuring, measure, with_judgement
 from personaplug.config import read_toml
-from personaplug.metrics import bootstrap, paired_bootstrap
+from personaplug.metrics import Interval, bootstrap, paired_bootstrap
 from personaplug.spread import spread
 from personaplug.tasks.personalllm import PersonalLLM
 
@@ -61,8 +61,8 @@ def main() -> None:
     write_json(args.results / "seen_users.json", {**found, "commit": commit(), "versions": versions()})
 
 
-def _ends(interval: object) -> list[float]:
-    return [getattr(interval, part) for part in ("mean", "low", "high")]
+def _ends(interval: Interval) -> list[float]:
+    return [interval.mean, interval.low, interval.high]
 
 
 if __name__ == "__main__":

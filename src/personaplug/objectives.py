@@ -36,7 +36,7 @@ def weighted(logprobs: Tensor, without: Tensor, counts: Tensor) -> Tensor:
     return nll(weight * logprobs, counts)
 
 
-def preference(logprobs: Tensor, counts: Tensor, disliked: Tensor, disliked_counts: Tensor) -> Tensor:
+def preference(liked: Tensor, disliked: Tensor, against: Tensor) -> Tensor:
     """`nll` of the liked answers plus how little they are preferred to disliked ones, [b].
 
     The second term is SimPO's (arXiv 2405.14734, eq. 6): the logistic loss of the difference of the answers' mean
@@ -44,15 +44,11 @@ def preference(logprobs: Tensor, counts: Tensor, disliked: Tensor, disliked_coun
     near its own language, since only a few soft tokens can move.
 
     Args:
-        logprobs: [b, s] of the liked answers, 0 at padding.
-        counts: [b], tokens of each.
-        disliked: [b, t] of the disliked answers, 0 at padding.
-        disliked_counts: [b], tokens of each; 0 where there is none, which leaves the `nll` alone.
+        liked: [b], `nll` of the liked answers.
+        disliked: [a], `nll` of the disliked answers of those requests that have one.
+        against: [a], which requests these are.
     """
-    liked = nll(logprobs, counts)
-    difference = -liked - disliked.sum(-1) / disliked_counts.clamp(min=1)
-    contrast = -F.logsigmoid(_SHARPNESS * difference - _MARGIN)
-    return liked + torch.where(disliked_counts > 0, contrast, torch.zeros_like(contrast))
+    return liked.index_add(0, against, -F.logsigmoid(_SHARPNESS * (disliked - liked[against]) - _MARGIN))
 
 
 def options(scores: Sequence[Tensor], right: Sequence[int]) -> Tensor:

@@ -25,6 +25,8 @@ from torch.nn import functional as F
 
 from personaplug.pooling import POOLINGS
 
+Objective = Literal["nll", "weighted", "options", "preference"]
+
 
 @dataclass(frozen=True, slots=True)
 class PlugConfig:
@@ -79,7 +81,7 @@ class PlugConfig:
     history_text: str | tuple[str, ...] = ("{input}", "{output}")
     query_prefix: str = ""
     query_encoder: Literal["frozen", "lora", "full"] = "frozen"
-    objective: Literal["nll", "weighted", "options", "preference"] = "nll"
+    objective: Objective = "nll"
     history_dropout: float = 0.5
     max_history: int = 512
     text: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +89,8 @@ class PlugConfig:
     teacher: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("persona_tokens", "instruction_tokens", "max_history", "scale", "peers", "prototypes"):
-            low = int(name == "max_history")
+        free = ("persona_tokens", "instruction_tokens", "scale", "peers", "prototypes")
+        for name, low in {**dict.fromkeys(free, 0), "max_history": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least {low}")
         if self.persona_tokens + self.instruction_tokens == 0:
@@ -157,8 +159,10 @@ class Plug(nn.Module):
         self.unit_keys = bool(self.asked) and all(POOLINGS[config.poolings[i]].unit for i in self.asked)
         self.nobody = nn.Parameter(torch.zeros(len(self.poolings))) if config.nobody else None
         self.inner = nn.Linear(wide, width)
-        self.summed = len(self.poolings) + (config.prototypes > 0)
-        self.outer = nn.Linear(max(self.summed, 1) * width, max(config.persona_tokens, 1) * model_width)
+        self.tracks = len(self.poolings) + (config.prototypes > 0)
+        # Those that need no request, and so are a user's own: prototype users stand after the poolings.
+        self.unasked = [*self.static, *range(len(self.poolings), self.tracks)]
+        self.outer = nn.Linear(max(self.tracks, 1) * width, max(config.persona_tokens, 1) * model_width)
         self.instruction = nn.Parameter(torch.rand(config.instruction_tokens, encoder_width))
         self.instruction_mlp = nn.Sequential(
             nn.Linear(encoder_width, model_width), nn.GELU(), nn.Linear(model_width, model_width)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from personaplug import metrics
 from personaplug.backbones.base import TrainableBackbone
@@ -240,8 +241,7 @@ def score_options(
 
 def _among(scored: Mapping[str, Scored]) -> dict[str, Scored]:
     each = {option: s.logprob / s.tokens for option, s in scored.items()}
-    highest = max(each.values())
-    total = highest + math.log(sum(math.exp(value - highest) for value in each.values()))
+    total = float(np.logaddexp.reduce(list(each.values())))
     return {option: Scored(value - total, 1) for option, value in each.items()}
 
 

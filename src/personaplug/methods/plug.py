@@ -328,8 +328,8 @@ class PlugMethod(Layered):
         """
         plug = self.plug
         part = {name: torch.as_tensor(state[name], device=self.device)[None] for name in _PARTS if name in state}
-        pooled = plug.inner.bias.new_empty(1, plug.summed, len(plug.inner.bias))
-        pooled[:, [*plug.static, *range(len(plug.poolings), plug.summed)]] = part["static"].float()
+        pooled = plug.inner.bias.new_empty(1, plug.tracks, len(plug.inner.bias))
+        pooled[:, plug.unasked] = part["static"].float()
         looked = pooled.new_zeros(1, 0)
         if query is not None:
             mask = torch.ones(part["keys"].shape[:2], dtype=torch.bool, device=self.device)

@@ -6,14 +6,13 @@ Shapes: n: behaviours, e: the encoder's width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from personaplug.methods.plug import PlugMethod
-from personaplug.plug import PlugConfig
+from personaplug.plug import Objective, PlugConfig
 from personaplug.preferences import answers_of
 from personaplug.types import History
 
@@ -34,7 +33,7 @@ class PreferencePlugConfig(PlugConfig):
     nobody: bool = True
     prototypes: int = 64
     history_text: str | tuple[str, ...] = "{output}"
-    objective: Literal["nll", "weighted", "options", "preference"] = "preference"
+    objective: Objective = "preference"
     history_dropout: float = 0.9
 
     def __post_init__(self) -> None:

@@ -159,9 +159,6 @@ class Fitting(nn.Module):
         against = [i for i, e in enumerate(examples) if e.disliked]
         rows = [*prompts, *(prompts[i] for i in against)]
         texts = [e.target for e in examples] + [examples[i].disliked for i in against]
-        logprobs, counts = self._parts[0].trainable.token_logprobs(rows, texts)
+        losses = self._parts[0].trainable.loss(rows, texts)
         size = len(examples)
-        disliked, none = torch.zeros_like(logprobs[:size]), torch.zeros_like(counts[:size])
-        at = torch.tensor(against, dtype=torch.long, device=counts.device)
-        disliked, numbers = disliked.index_copy(0, at, logprobs[size:]), none.index_copy(0, at, counts[size:])
-        return objectives.preference(logprobs[:size], counts[:size], disliked, numbers)
+        return objectives.preference(losses[:size], losses[size:], torch.tensor(against, device=losses.device).long())
