@@ -68,11 +68,12 @@ class SqlStore(Store):
 
     def __init__(self, config: SqlConfig) -> None:
         self._db = Database(config.url)
+        self.keeps_nul = self._db.sqlite
         self._encoders: dict[str, int] = {}  # name -> key; neither ever changes
 
     def add(self, behaviors: Iterable[Behavior]) -> int:
         """See `Store.add`."""
-        rows = behavior_rows(behaviors)
+        rows = behavior_rows(behaviors, self.keeps_nul)
         with self._db.write() as connection:
             users = self._ensure_users(connection, sorted({user for user, _ in rows}))
             new: list[dict[str, Any]] = []
@@ -95,13 +96,13 @@ class SqlStore(Store):
         """See `Store.create`."""
         if not user:
             raise DataError("a user needs a name; it is empty")
-        insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing()
+        insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing().returning(USERS.c.key)
         with self._db.write() as connection:
-            return connection.execute(insert).rowcount > 0
+            return connection.execute(insert).first() is not None
 
     def replace(self, behavior: Behavior) -> bool:
         """See `Store.replace`."""
-        [((user, id_), row)] = behavior_rows([behavior]).items()
+        [((user, id_), row)] = behavior_rows([behavior], self.keeps_nul).items()
         with self._db.write() as connection:
             key, _ = self._user(connection, user)
             known = stored_content(connection, [(key, id_)]).get((key, id_))
