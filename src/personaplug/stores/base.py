@@ -121,7 +121,8 @@ class Store(ABC):
     def stamp(self, user: str) -> tuple[int, int]:
         """What differs after each change of the user's history, also if they were erased and have come again.
 
-        Its version, and how many users the store has erased; cheap, since nothing of the history is read.
+        Its version, and how often something of anybody was erased (a user, or a behaviour's text); cheap, since nothing
+        of the history is read.
 
         Raises:
             UnknownUserError: no such user.
