@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import postgres
 import tiny
 
 
@@ -19,6 +22,23 @@ def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random encoder-decoder model."""
     return tiny.save_t5(tmp_path_factory.mktemp("models") / "tiny-t5")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL on which databases may be made."""
+    if named := os.environ.get(postgres.NAMED):
+        yield named
+        return
+    with postgres.throwaway() as server:
+        yield server.url
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    with postgres.database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -71,7 +71,7 @@ class Live:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
 
-def text_service(path: Path, backbone: Any, settings: Settings, methods=("none", "recent")) -> Service:
+def text_service(path: Path | str, backbone: Any, settings: Settings, methods=("none", "recent")) -> Service:
     """Text methods on a backbone that is no model."""
     store = registry.build("store", "sql", {"url": str(path)})
     engine = Threads(backbone, settings.rows, settings.waiting)
@@ -85,7 +85,9 @@ def text_service(path: Path, backbone: Any, settings: Settings, methods=("none",
 
 
 @contextmanager
-def served(service: Service, path: Path, report: Path | None = None, tracing: Tracing | None = None) -> Iterator[Live]:
+def served(
+    service: Service, path: Path | str, report: Path | None = None, tracing: Tracing | None = None
+) -> Iterator[Live]:
     """Serve it over real HTTP on a free port."""
     keys = KeyTable(str(path))
     running = server(create_app(service, keys, report, tracing), "127.0.0.1", 0)

@@ -157,7 +157,7 @@ class Personalizer:
 
         Args:
             user: whose; None is the unknown user.
-            stale: what is in memory will do, unless users were erased since; for methods that take long to prepare.
+            stale: what is in memory will do, unless something was erased since; for methods that take long to prepare.
         """
         if user is None:
             return Profile(History(""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from personaplug.errors import ConflictError, DataError, UnknownUserError
 from personaplug.stores.base import Store, VectorRow
 from personaplug.types import Behavior
 
-POSTGRES = os.environ.get("PERSONAPLUG_TEST_POSTGRES")
 # Store -> the config of an empty one in a folder; a new store on the shelf gets a line here.
 CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {"sql": lambda folder: {"url": str(folder / "store.db")}}
 
@@ -36,21 +34,13 @@ def row(user: str, id_: str, digest: str, vector: Any) -> VectorRow:
     return VectorRow(user, id_, digest, np.asarray(vector, np.float32))
 
 
-def empty_postgres() -> dict[str, Any]:
-    from sqlalchemy import create_engine
-
-    engine = create_engine(POSTGRES or "")
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    engine.dispose()
-    return {"url": POSTGRES}
-
-
-@pytest.fixture(params=[*registry.names("store"), *(["postgres"] if POSTGRES else [])])
+@pytest.fixture(params=[*registry.names("store"), pytest.param("postgres", marks=pytest.mark.slow)])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Opens the same store again; all are closed at the end."""
-    name, config = ("sql", empty_postgres()) if request.param == "postgres" else (request.param, None)
-    config = config or CONFIGS[name](tmp_path)
+    if request.param == "postgres":
+        name, config = "sql", {"url": request.getfixturevalue("postgres_url")}
+    else:
+        name, config = request.param, CONFIGS[request.param](tmp_path)
     opened: list[Store] = []
 
     def build() -> Store:
@@ -125,7 +115,7 @@ def test_history_is_undated_first_then_by_time_then_in_order_of_arrival(store: S
 @PROPERTY
 @given(data=st.data())
 def test_any_text_comes_back_unchanged(store: Store, data: Any) -> None:
-    barred = "\0" if POSTGRES else ""  # PostgreSQL cannot hold NUL; every other character of Unicode is text
+    barred = "" if store.keeps_nul else "\0"  # every other character of Unicode is text
     text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=barred))
     user = next(fresh) + data.draw(text)
     one = Behavior(

@@ -61,6 +61,29 @@ def test_the_papers_ten_are_there_by_name():
     assert list(PUBLISHED) == sorted(PUBLISHED)
 
 
+@pytest.mark.parametrize("alias", ["beaver_7b", "oasst_pythia_1b", "oasst_pythia_7b"])
+def test_a_published_model_of_a_class_of_its_own_is_refused_before_it_is_fetched(alias):
+    with pytest.raises(ModelError, match=f"{alias}.*class of its own"):
+        registry.build("reward", "hf", {"model": alias})
+
+
+@pytest.mark.parametrize("template", ["{bos}{chat}", "{chat}"])
+def test_a_chat_begins_once_whether_the_template_or_the_tokenizer_or_both_say_so(tmp_path, template):
+    from tokenizers.processors import TemplateProcessing
+
+    scores = []
+    for folder, itself, chat in (("plain", False, "{bos}{chat}"), ("own", True, template)):
+        path = tiny.save_judge(tmp_path / folder)
+        tok = tiny.tokenizer()
+        said = "{% for m in messages %}{{ m['content'] }} <eos> {% endfor %}"
+        tok.chat_template = chat.format(bos="{{ bos_token }} ", chat=said)
+        if itself:
+            tok.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+        tok.save_pretrained(path)
+        scores.append(registry.build("reward", "hf", {"model": str(path)}).score(["red blue"], ["a b"])[0])
+    assert scores[0] == scores[1]
+
+
 def test_a_cost_can_be_turned_round(tmp_path):
     folder = str(tiny.save_judge(tmp_path / "judge"))
     cost, reward = (registry.build("reward", "hf", {"model": folder, "negate": n}) for n in (False, True))

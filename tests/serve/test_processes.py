@@ -50,8 +50,10 @@ def running(log: Path, *words: object) -> Iterator[tuple[subprocess.Popen[bytes]
 
 
 @pytest.mark.slow
-def test_every_acknowledged_behaviour_is_there_after_a_kill(artifact, tmp_path) -> None:
-    store, acknowledged = tmp_path / "users.db", []
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_every_acknowledged_behaviour_is_there_after_a_kill(artifact, tmp_path, database, request) -> None:
+    store = request.getfixturevalue("postgres_url") if database == "postgres" else tmp_path / "users.db"
+    acknowledged = []
     with running(tmp_path / "log", artifact, "--store", store, "--rate", 0, "--user-rate", 0) as (process, url):
 
         def write(name: str) -> None:

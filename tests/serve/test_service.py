@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 import pytest
 
+from personaplug import registry
 from personaplug.errors import ConfigError
 from personaplug.methods.none import NoMethod
 from personaplug.personalizer import Personalizer
@@ -64,6 +66,33 @@ def test_a_write_is_prepared_behind_the_requests_and_a_deletion_shows_at_once(tm
         assert answer() == "one,two,three"
         web.delete("/v1/users/ada/history/two")
         assert answer() == "one,three"
+
+
+def test_what_another_server_adds_is_prepared_behind_the_requests_and_what_it_removes_is_gone_at_once(tmp_path) -> None:
+    path = tmp_path / "users.db"
+    service = text_service(path, Parrot(), OPEN, ("none",))
+    main = service.models["echo:none"].personalizer
+    method = Pensive(main.method.config, backbone=main.backbone, task=main.task)
+    service.models["echo:none"].personalizer = Personalizer(method, service.store, main.task)
+    other = registry.build("store", "sql", {"url": str(path)})
+    ask = {"model": "echo:none", "messages": [{"role": "user", "content": "hi"}], "user": "ada"}
+    with served(service, path) as live, live.client() as web, closing(other):
+
+        def answer() -> str:
+            said = web.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
+            return said.split("known: ")[1].split(" ")[0]
+
+        other.add([Behavior("ada", "1", "", "one"), Behavior("ada", "2", "", "two")])
+        assert answer() == "one,two"
+        other.replace(Behavior("ada", "1", "", "uno"))
+        assert answer() == "uno,two"
+        other.remove("ada", ["2"])
+        assert answer() == "uno"
+        other.add([Behavior("ada", "3", "", "three")])
+        until = time.monotonic() + 5
+        while answer() != "uno,three" and time.monotonic() < until:
+            time.sleep(0.01)
+        assert answer() == "uno,three"
 
 
 def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,21 +26,19 @@ from personaplug.stores.database.schema import TABLES
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.types import Behavior
 
-POSTGRES = os.environ.get("PERSONAPLUG_TEST_POSTGRES", "")
-EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
 VECTOR = np.arange(3, dtype=np.float16)
 HASH = "0123456789abcdef" * 2  # what a text is known by; revision 0001 took any other word too
 
 
-@pytest.fixture(params=["sqlite", *(["postgres"] if POSTGRES else [])])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def first_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a store of revision 0001 with two users, one of them without a behaviour left."""
-    url = f"sqlite:///{tmp_path / 'store.db'}" if request.param == "sqlite" else POSTGRES
-    engine = create_engine(
-        make_url(url).set(drivername="sqlite" if request.param == "sqlite" else "postgresql+psycopg")
-    )
+    on_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'store.db'}" if on_sqlite else request.getfixturevalue("postgres_url")
+    engine = create_engine(make_url(url).set(drivername="sqlite" if on_sqlite else "postgresql+psycopg"))
     with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL" if request.param == "sqlite" else EMPTY)
+        if on_sqlite:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         config = Config()
         config.set_main_option("script_location", str(migrations.FOLDER))
         config.attributes["connection"] = connection
@@ -67,9 +64,6 @@ def first_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
             connection.execute(text(f"INSERT INTO {row}"), values)
         connection.commit()
     yield url
-    if request.param != "sqlite":
-        with engine.begin() as connection:
-            connection.exec_driver_sql(EMPTY)
     engine.dispose()
 
 

@@ -1,11 +1,7 @@
-"""PostgreSQL under several writers; runs where PERSONAPLUG_TEST_POSTGRES names an empty database to work in.
-
-The contract tests run on it too.
-"""
+"""PostgreSQL under several writers, and what it cannot keep; the contract tests run on it too."""
 
 from __future__ import annotations
 
-import os
 import threading
 import uuid
 
@@ -15,16 +11,15 @@ from personaplug.errors import DataError
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.types import Behavior
 
-URL = os.environ.get("PERSONAPLUG_TEST_POSTGRES", "")
-pytestmark = pytest.mark.skipif(not URL, reason="PERSONAPLUG_TEST_POSTGRES is not set")
+pytestmark = pytest.mark.slow
 
 
-def test_writers_at_once_lose_and_double_nothing() -> None:
+def test_writers_at_once_lose_and_double_nothing(postgres_url: str) -> None:
     users = [f"{uuid.uuid4()}" for _ in range(3)]
     failures: list[Exception] = []
 
     def work(name: int) -> None:
-        store = SqlStore(SqlConfig(URL))
+        store = SqlStore(SqlConfig(postgres_url))
         try:
             for i in range(10):
                 order = users if (name + i) % 2 else users[::-1]
@@ -39,7 +34,7 @@ def test_writers_at_once_lose_and_double_nothing() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    store = SqlStore(SqlConfig(URL))
+    store = SqlStore(SqlConfig(postgres_url))
     assert failures == []
     for user in users:
         assert len(store.history(user)) == 6 * 10 + 10
@@ -47,8 +42,8 @@ def test_writers_at_once_lose_and_double_nothing() -> None:
     store.close()
 
 
-def test_a_nul_is_refused_in_one_line() -> None:
-    store = SqlStore(SqlConfig(URL))
+def test_a_nul_is_refused_in_one_line(postgres_url: str) -> None:
+    store = SqlStore(SqlConfig(postgres_url))
     with pytest.raises(DataError, match="NUL") as error:
         store.add([Behavior(f"{uuid.uuid4()}", "1", "a\0b", "out")])
     assert "\n" not in str(error.value)

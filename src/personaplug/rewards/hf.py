@@ -16,6 +16,7 @@ from personaplug.errors import ConfigError, ModelError
 from personaplug.rewards.base import Reward, Scores
 from personaplug.rewards.published import PUBLISHED
 
+_WAY_OUT = "score with its own library and give the scores as columns"
 _NO_PADDING = -1  # an id that no token has: the last token of a row is always its last
 
 
@@ -26,8 +27,8 @@ class HfConfig:
     Attributes:
         model: one of PersonalLLM's by its alias (gemma_2b, oasst_deberta_v3, ...), a folder or a hub id.
         form: how a prompt and an answer are put to the model: `chat` (its chat template), `pair` (two segments), or a
-            template over {prompt} and {answer}; by default what suits the alias, else `chat` where there is a chat
-            template, and `pair` where there is none.
+            template over {prompt} and {answer}; by default what the alias's published scores were made with, else
+            `chat` where there is a chat template, and `pair` where there is none.
         output: which of the model's outputs is the score.
         negate: take minus the output, for models that say what an answer costs.
         max_length: tokens of prompt and answer; what is over is cut off at the end.
@@ -53,7 +54,7 @@ class HfReward(Reward):
     last token, and where padding may stand for one, its scores change with the batch, as the published ones do.
 
     Raises:
-        ModelError: the weights are missing, or hold no scoring head that transformers knows.
+        ModelError: the weights are missing, or the scoring head is none that transformers knows.
     """
 
     Config = HfConfig
@@ -67,6 +68,8 @@ class HfReward(Reward):
             raise ConfigError(f"reward 'hf': max_length = {config.max_length}, batch_size = {config.batch_size}; min 1")
         self.config = config
         known = PUBLISHED.get(config.model)
+        if known and known.own_class:
+            raise ModelError(f"reward model {config.model!r} is of a class of its own, {known.own_class}; {_WAY_OUT}")
         found = models.resolve(known.model if known else config.model)
         self._device = pick_device(config.device)
         self._model, self._tokenizer = _load(found, self._dtype)
@@ -74,6 +77,9 @@ class HfReward(Reward):
         self._form = config.form or (known.form if known else "chat" if self._tokenizer.chat_template else "pair")
         if self._form == "chat" and not self._tokenizer.chat_template:
             raise ConfigError(f"reward 'hf': {config.model!r} has no chat template; set form to pair or to a template")
+        start = self._tokenizer.bos_token
+        itself = start and self._tokenizer("")["input_ids"][:1] == [self._tokenizer.bos_token_id]
+        self._start = start if itself else ""  # what the tokenizer writes before a text, chat templates too
         parts = (self._form, config.output, config.negate, config.max_length)
         self.key = f"hf:{found.identity}:{':'.join(map(str, parts))}"
 
@@ -103,7 +109,7 @@ class HfReward(Reward):
         if self._form == "chat":
             chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
             text = self._tokenizer.apply_chat_template(chat, tokenize=False)
-            return dict(self._tokenizer(text, add_special_tokens=False, **cut))
+            return dict(self._tokenizer(text.removeprefix(self._start), add_special_tokens=bool(self._start), **cut))
         text = fill(self._form, {"prompt": prompt, "answer": answer}, "reward 'hf': form")
         return dict(self._tokenizer(text, **cut))
 
@@ -143,7 +149,7 @@ def _load(found: models.ResolvedModel, dtype: Any) -> tuple[Any, Any]:
         missing = sorted(info["missing_keys"])[0]
         raise ModelError(
             f"reward model {found.name!r} has no weight {missing!r}: it is no sequence-classification model, or "
-            "one of a class of its own; score with its own library and give the scores as columns"
+            f"one of a class of its own; {_WAY_OUT}"
         )
     model.config.pad_token_id = _NO_PADDING
     return model.requires_grad_(False).eval(), tokenizer

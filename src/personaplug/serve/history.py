@@ -15,7 +15,7 @@ from personaplug.jsonl_reader import LineReader, parse_time
 from personaplug.serve.access import Access, Let, PathBehavior, PathUser
 from personaplug.serve.faults import Refusal
 from personaplug.serve.wire import EditBody
-from personaplug.stores.base import Store
+from personaplug.stores.base import NO_NUL, Store, texts
 from personaplug.types import Behavior
 
 _SHOWN_ERRORS = 100
@@ -143,7 +143,7 @@ async def add(
             400, f"Content-Type is {kind!r}: expected application/json or application/x-ndjson", param="Content-Type"
         )
     stored = access.caller.stored(user)
-    upload = await access.service.off(_read, body, user, stored, lines=kind != "application/json")
+    upload = await access.service.off(_read, body, user, access, lines=kind != "application/json")
     await access.service.off(_make_room, access, upload, user)
     added = await access.service.off(_keep, access.service.store, upload, stored, check=check)
     if added and not check:
@@ -176,14 +176,18 @@ class _Upload:
         self.errors.append({"line": line, "message": message})
 
 
-def _read(body: bytes, user: str, stored: str, *, lines: bool) -> _Upload:
+def _read(body: bytes, user: str, access: Access, *, lines: bool) -> _Upload:
     upload, reader = _Upload(), LineReader(user)
+    stored, keeps_nul = access.caller.stored(user), access.service.store.keeps_nul
     seen: dict[str, Behavior] = {}
     for number, line in _ndjson(body, upload) if lines else _json(body):
         try:
             behavior, _ = reader.read(line, f"line {number}")
         except DataError as error:
             upload.fail(number, str(error))
+            continue
+        if not keeps_nul and "\0" in texts(behavior):
+            upload.fail(number, f"line {number}: {NO_NUL}")
             continue
         behavior = replace(behavior, user=stored)
         if seen.setdefault(behavior.id, behavior) is behavior:

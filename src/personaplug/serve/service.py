@@ -179,6 +179,8 @@ class Service:
             prepared = time.perf_counter() - start
             made = await together(_Asked(request, found))
         assert made is not None
+        if model.personalizer.method.costly and made.known and request.user is not None:
+            self._prepare_again(request.user, [model.personalizer])  # another server may have added to the user
         profile = prepared + made.profile_seconds
         return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from personaplug.types import Behavior, History, State
 
+NO_NUL = "the text holds NUL (\\0), which this store cannot keep; leave it out"
+
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
@@ -53,12 +55,22 @@ class VectorRow:
     vector: NDArray[np.floating[Any]]
 
 
+def texts(b: Behavior) -> str:
+    """All of a behaviour that is text."""
+    return "".join((b.user, b.id, b.input, b.output, *b.fields, *b.fields.values()))
+
+
 class Store(ABC):
     """Built as `Store(config)`; several processes may use one store.
 
     Every write is durable when the call returns, with one exception: the newest vectors and states, which can be made
     again, may be lost to a power cut, though not to a killed process.
+
+    Attributes:
+        keeps_nul: whether texts may hold NUL, the character 0; where not, `add` and `replace` refuse them by name.
     """
+
+    keeps_nul: bool
 
     Config: ClassVar[type[Any]]
     summary: ClassVar[str]
@@ -109,7 +121,8 @@ class Store(ABC):
     def stamp(self, user: str) -> tuple[int, int]:
         """What differs after each change of the user's history, also if they were erased and have come again.
 
-        Its version, and how many users the store has erased; cheap, since nothing of the history is read.
+        Its version, and how often something of anybody was erased (a user, or a behaviour's text); cheap, since nothing
+        of the history is read.
 
         Raises:
             UnknownUserError: no such user.

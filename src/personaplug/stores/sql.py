@@ -41,7 +41,7 @@ from personaplug.stores.database.rows import (
 from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, STATES, USERS, VECTORS
 from personaplug.types import Behavior, History, State
 
-_ERASED = "personaplug.erased"  # metadata: how many users were
+_ERASED = "personaplug.erased"  # metadata: how often something of users was
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,12 @@ class SqlStore(Store):
 
     def __init__(self, config: SqlConfig) -> None:
         self._db = Database(config.url)
+        self.keeps_nul = self._db.sqlite
         self._encoders: dict[str, int] = {}  # name -> key; neither ever changes
 
     def add(self, behaviors: Iterable[Behavior]) -> int:
         """See `Store.add`."""
-        rows = behavior_rows(behaviors)
+        rows = behavior_rows(behaviors, self.keeps_nul)
         with self._db.write() as connection:
             users = self._ensure_users(connection, sorted({user for user, _ in rows}))
             new: list[dict[str, Any]] = []
@@ -95,13 +96,13 @@ class SqlStore(Store):
         """See `Store.create`."""
         if not user:
             raise DataError("a user needs a name; it is empty")
-        insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing()
+        insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing().returning(USERS.c.key)
         with self._db.write() as connection:
-            return connection.execute(insert).rowcount > 0
+            return connection.execute(insert).first() is not None
 
     def replace(self, behavior: Behavior) -> bool:
         """See `Store.replace`."""
-        [((user, id_), row)] = behavior_rows([behavior]).items()
+        [((user, id_), row)] = behavior_rows([behavior], self.keeps_nul).items()
         with self._db.write() as connection:
             key, _ = self._user(connection, user)
             known = stored_content(connection, [(key, id_)]).get((key, id_))
@@ -121,7 +122,13 @@ class SqlStore(Store):
         """What follows where text of a user goes; returns the token of the erasure that is then due."""
         connection.execute(delete(STATES).where(STATES.c.user == key))
         connection.execute(recounted(key))
-        return self._db.begin_erasing(connection)
+        return self._gone(connection)
+
+    def _gone(self, connection: Connection) -> str:
+        """Count that something of a user has gone; returns the token of the erasure that is then due."""
+        token = self._db.begin_erasing(connection)  # first: whoever else erases waits here, and both are counted
+        self._db.put_document(connection, _ERASED, {"times": _erased(connection) + 1})
+        return token
 
     def remove(self, user: str, ids: Sequence[str]) -> int:
         """See `Store.remove`.
@@ -293,8 +300,7 @@ class SqlStore(Store):
                 )
             )
             connection.execute(delete(USERS).where(USERS.c.key == key))
-            self._db.put_document(connection, _ERASED, {"users": _erased(connection) + 1})
-            token = self._db.begin_erasing(connection)
+            token = self._gone(connection)
         self._db.erase(token)
         return Receipt(user, behaviors, vectors, states, time.time())
 
@@ -368,4 +374,5 @@ class SqlStore(Store):
 
 
 def _erased(connection: Connection) -> int:
-    return int((document(connection, _ERASED) or {"users": 0})["users"])
+    found = document(connection, _ERASED) or {}
+    return int(found.get("times", found.get("users", 0)))  # once it was only users

@@ -17,10 +17,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from personaplug.errors import ConfigError, DataError
 from personaplug.registry import missing_extra
+from personaplug.stores.base import NO_NUL
 from personaplug.stores.database.schema import METADATA, TABLES
 from personaplug.stores.migrations import HEAD, VERSION_TABLE, revision, upgrade
 
 WAIT = 60.0  # seconds to wait for other processes before giving up
+CONNECT = 10  # seconds to wait for a PostgreSQL that does not answer
 PAGE = 16_384  # bytes of a page of a new file: of SQLite's own 4,096 a vector of 1,024 numbers would leave half empty
 CACHE = 16_384  # KiB of pages that a connection keeps: the inner pages of large tables' trees, and one block's digests
 ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may still be in the files
@@ -32,6 +34,12 @@ _WAYS_OUT = {
     "readonly": "make the file and its folder writable",
     "is full": "free some space",
     "unable to open": "check that you may read and write it",
+}
+
+# What is wrong with what is asked for, and not with the store.
+_FAULTS = {
+    "cannot contain NUL": NO_NUL,
+    "index row ": "a name or an id is longer than PostgreSQL can look up (2,700 bytes); use a shorter one",
 }
 
 
@@ -46,7 +54,7 @@ class Database:
     def __init__(self, url: str) -> None:
         place = _locate(url)
         self.sqlite = place.get_backend_name() == "sqlite"
-        self.where = str(place.database) if self.sqlite else place.render_as_string(hide_password=True)
+        self.where = str(place.database) if self.sqlite else place.set(drivername="postgresql").render_as_string()
         self._engine = _engine(place)
         self._writer = self._engine.execution_options(personaplug_writes="FULL")
         self._hasty_writer = self._engine.execution_options(personaplug_writes="NORMAL")
@@ -186,6 +194,8 @@ class Database:
             raise DataError(f"store {self.where}: half a surrogate pair (\\ud800-\\udfff) is not text") from None
         except (exc.DBAPIError, sqlite3.Error) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
+            if fault := next((fault for sign, fault in _FAULTS.items() if sign in cause), None):
+                raise DataError(fault) from None
             way_out = next((f"; {way}" for sign, way in _WAYS_OUT.items() if sign in cause), "")
             raise DataError(f"store {self.where}: {cause}{way_out}") from None
 
@@ -222,11 +232,14 @@ def _locate(given: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     on_sqlite = url.get_backend_name() == "sqlite"
+    waiting = {"timeout": WAIT} if on_sqlite else {"connect_timeout": url.query.get("connect_timeout", CONNECT)}
     try:
         engine = create_engine(
             url,
             json_serializer=partial(json.dumps, ensure_ascii=False),
-            connect_args={"timeout": WAIT} if on_sqlite else {},
+            connect_args=waiting,
+            max_overflow=-1,  # there are no more of them than threads
+            pool_pre_ping=not on_sqlite,  # one that died with the server that it led to is replaced before it is used
         )
     except ModuleNotFoundError as error:
         raise missing_extra(f"store {url.drivername!r}", error) from error

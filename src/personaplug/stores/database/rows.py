@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug.errors import ConflictError, DataError
-from personaplug.stores.base import VectorRow
+from personaplug.stores.base import NO_NUL, VectorRow, texts
 from personaplug.types import Behavior, State
 
 CHECKSUM = 16  # bytes
@@ -21,12 +21,12 @@ CHECKSUM = 16  # bytes
 _HASH = re.compile("[0-9a-f]{32}")
 
 
-def behavior_rows(given: Iterable[Behavior]) -> dict[tuple[str, str], dict[str, Any]]:
+def behavior_rows(given: Iterable[Behavior], keeps_nul: bool) -> dict[tuple[str, str], dict[str, Any]]:
     """(user, id) -> the columns of `behaviors` that hold content; an id given twice counts once.
 
     Raises:
         ConflictError: an id is given twice with different contents.
-        DataError: a text that UTF-8 cannot hold.
+        DataError: a text that UTF-8, or without `keeps_nul` the store, cannot hold.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for b in given:
@@ -37,12 +37,15 @@ def behavior_rows(given: Iterable[Behavior]) -> dict[tuple[str, str], dict[str, 
             "rating": None if b.rating is None else float(b.rating),
             "fields": dict(b.fields),
         }
+        said = texts(b)
         try:
-            "".join((b.user, b.id, b.input, b.output, *b.fields, *b.fields.values())).encode()
+            said.encode()
         except UnicodeEncodeError:
             raise DataError(
                 f"behaviour {b.id!r} of user {b.user!r}: half a surrogate pair (\\ud800-\\udfff) is not text"
             ) from None
+        if not keeps_nul and "\0" in said:
+            raise DataError(f"behaviour {b.id!r} of user {b.user!r}: {NO_NUL}")
         if rows.setdefault((b.user, b.id), row) != row:
             raise conflict(b.user, b.id, "given twice")
     return rows
