@@ -3,16 +3,17 @@
     python benchmarks/serving.py [--minutes 5] [--clients 32] [--users 200] [--threads N] [--results benchmarks]
 
 Starts `personaplug serve` with smollm2-135m and the default plug (untrained: the arithmetic is the same), with real
-messages of chitchat as histories. Each client asks as one user after another: eight of ten requests are chats of 16 to
-48 tokens (half of them streamed), one adds to a history, one reads. At the end the process is killed (-9) and started
-again. The clients run on the same machine. The model takes all processors but one, as docs/server.md advises: with all
-of them it writes faster, and whatever else a request needs waits until the model is interrupted.
+messages of chitchat as histories, and Locust with the clients of benchmarks/clients.py on the same machine. At the end
+the process is killed (-9) and started again. The model takes all processors but one, as docs/server.md advises: with
+all of them it writes faster, and whatever else a request needs waits until the model is interrupted.
 
     errors     requests that failed with anything but 429 and 503
     memory     resident memory in the last minute over that in the second one (parts of the time where it is short)
     overhead   99th percentile, from the second minute on, of the seconds that a chat takes beside the model: from its
-               arrival until it enters the model's queue (key, limits, history, encoding, persona), and from its last
-               token until the response is made. By the clock, so waiting for a processor counts.
+               arrival until it stands in the model's queue (key, limits), as long as its turn is put off because its
+               persona is not made yet (history, encoding, pooling), and from its last token until the response is made.
+               By the clock, so waiting for a processor counts. What the persona takes, mostly while others are
+               answered, is under stages: profile and personalize.
     lost       acknowledged behaviours that are not there after the kill
     start      seconds from the command to the first answer, models cached
     tokens     tokens a second of all clients
@@ -21,22 +22,21 @@ of them it writes faster, and whatever else a request needs waits until the mode
 from __future__ import annotations
 
 import argparse
-import asyncio
 import importlib.util
 import json
 import os
 import platform
-import random
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,25 +54,37 @@ from personaplug.types import Behavior
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m:plug"
-BUSY = {429, 503}
+FINE = {"200", "429", "503"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Seen:
-    """What the clients saw."""
+    """What the clients saw.
 
-    statuses: Counter[str] = field(default_factory=Counter)
-    chats: list[tuple[float, dict[str, float]]] = field(default_factory=list)  # ended at, seconds by stage
-    began: float = field(default_factory=time.monotonic)
-    tokens: int = 0
-    acknowledged: list[tuple[str, str]] = field(default_factory=list)
-    memory: list[tuple[float, int]] = field(default_factory=list)  # seconds, bytes
+    Attributes:
+        began: seconds since the epoch.
+        notes: see benchmarks/clients.py.
+        memory: (seconds since the epoch, bytes).
+    """
+
+    began: float
+    notes: list[dict[str, Any]]
+    memory: list[tuple[float, int]]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """How often each was met with."""
+        return Counter(str(note["status"]) for note in self.notes)
 
     @property
     def errors(self) -> int:
         """Requests that failed with anything but being told to come later."""
-        return sum(n for status, n in self.statuses.items() if not (status.isdigit() and int(status) < 400)
-                   and status not in {str(s) for s in BUSY})  # fmt: skip
+        return sum(n for status, n in self.statuses.items() if status not in FINE)
+
+    @property
+    def acknowledged(self) -> list[tuple[str, str]]:
+        """User and id of what was added."""
+        return [tuple(note["added"]) for note in self.notes if "added" in note]
 
 
 def main() -> None:
@@ -108,21 +120,23 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All of it, in a folder of its own."""
     minutes, clients, users = args.minutes, args.clients, args.users
     options = ["--no-openvino"] if args.no_openvino else []
-    messages = prepare(folder, users)
+    write_json(folder / "messages.json", prepare(folder, users))
     started = time.perf_counter()
     with serving(folder, options, args.threads) as (process, url):
         first_answer(url)
         start = time.perf_counter() - started
-        seen = asyncio.run(run(url, process.pid, messages, 60 * minutes, clients, users))
+        seen = run(url, process.pid, folder, args)
+        if seen.errors:
+            print((folder / "log").read_text()[-10_000:], file=sys.stderr)
         process.kill()
         process.wait()
     with serving(folder, options, args.threads) as (_, url):
         lost = missing(url, seen.acknowledged)
     part = min(60.0, 60 * minutes / 5)
-    chats = [stages for at, stages in seen.chats if at >= part]
+    chats = [n["timings"] for n in seen.notes if n.get("timings") and n["at"] - seen.began >= part]
     beside = [chat["overhead"] + chat["reply"] for chat in chats]
     end = seen.memory[-1][0]
-    second = statistics.mean(b for at, b in seen.memory if part <= at < 2 * part)
+    second = statistics.mean(b for at, b in seen.memory if part <= at - seen.began < 2 * part)
     last = statistics.mean(b for at, b in seen.memory if at >= end - part)
     stages = {name: quantiles([chat[name] for chat in chats]) for name in chats[0]}
     return {
@@ -141,7 +155,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         "overhead": quantiles(beside)["0.99"],
         "overhead_quantiles": quantiles(beside),
         "stages": stages,
-        "tokens": round(seen.tokens / (60 * minutes), 1),
+        "tokens": round(sum(n.get("tokens", 0) for n in seen.notes) / (60 * minutes), 1),
         "acknowledged": len(seen.acknowledged),
         "lost": lost,
         "start": round(start, 2),
@@ -198,88 +212,29 @@ def first_answer(url: str) -> None:
     httpx.post(f"{url}/v1/chat/completions", json=ask, timeout=60).raise_for_status()
 
 
-async def run(url: str, pid: int, messages: list[str], seconds: float, clients: int, users: int) -> Seen:
-    """Have the clients ask until the time is up."""
-    seen, until = Seen(), time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as web:
-        await ask(web, seen, random.Random(0), messages, users)  # the first one warms up
-        seen = Seen()
-        async with watching(pid, seen), asyncio.TaskGroup() as group:
-            for n in range(clients):
-                group.create_task(client(web, seen, random.Random(n), messages, users, until))
-    return seen
+def run(url: str, pid: int, folder: Path, args: argparse.Namespace) -> Seen:
+    """Have Locust's clients ask until the time is up; people do not all come at once."""
+    command = [sys.executable, "-m", "locust", "--headless", "-f", str(HERE / "clients.py"), "--host", url,
+               "-u", str(args.clients), "-r", str(args.clients / 10), "-t", f"{60 * args.minutes:.0f}s",
+               "--stop-timeout", "60", "--only-summary", "--messages", str(folder / "messages.json"),
+               "--notes", str(folder / "notes.jsonl"), "--people", str(args.users), "--model", MODEL]  # fmt: skip
+    memory: list[tuple[float, int]] = []
+    began, over = time.time(), threading.Event()
 
-
-async def client(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int,
-                 until: float) -> None:  # fmt: skip
-    await asyncio.sleep(rng.uniform(0, min(10, (until - time.monotonic()) / 10)))  # people do not all come at once
-    while time.monotonic() < until:
-        kind = rng.random()
-        try:
-            if kind < 0.8:
-                await ask(web, seen, rng, messages, users)
-            elif kind < 0.9:
-                await write(web, seen, rng, messages, users)
-            else:
-                response = await web.get(f"/v1/users/user{rng.randrange(users)}/history", params={"limit": 20})
-                seen.statuses[str(response.status_code)] += 1
-        except httpx.HTTPError as error:
-            seen.statuses[type(error).__name__] += 1
-
-
-async def ask(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int) -> None:
-    body = {"model": MODEL, "messages": [{"role": "user", "content": rng.choice(messages)}],
-            "user": f"user{rng.randrange(users)}", "max_tokens": rng.randint(16, 48),
-            "stream": rng.random() < 0.5, "stream_options": {"include_usage": True}}  # fmt: skip
-    block: dict[str, Any] = {}
-    async with web.stream("POST", "/v1/chat/completions", json=body) as response:
-        if response.status_code != 200:
-            await response.aread()
-        elif body["stream"]:
-            async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    chunk = json.loads(line[6:])
-                    block = chunk.get("personaplug") or block
-                    seen.tokens += (chunk.get("usage") or {}).get("completion_tokens", 0)
-                    if "error" in chunk:
-                        seen.statuses["error in a stream"] += 1
-        else:
-            answer = json.loads(await response.aread())
-            block = answer["personaplug"]
-            seen.tokens += answer["usage"]["completion_tokens"]
-    seen.statuses[str(response.status_code)] += 1
-    if block:
-        seen.chats.append((time.monotonic() - seen.began, block["timings"]))
-    elif response.status_code in BUSY:
-        await asyncio.sleep(float(response.headers["Retry-After"]))
-
-
-async def write(web: httpx.AsyncClient, seen: Seen, rng: random.Random, messages: list[str], users: int) -> None:
-    user, id_ = f"user{rng.randrange(users)}", f"new-{rng.getrandbits(64):x}"
-    body = {"id": id_, "output": rng.choice(messages), "at": time.time()}
-    response = await web.post(f"/v1/users/{user}/history", json=body)
-    seen.statuses[str(response.status_code)] += 1
-    if response.status_code == 200:
-        seen.acknowledged.append((user, id_))
-
-
-@asynccontextmanager
-async def watching(pid: int, seen: Seen) -> AsyncIterator[None]:
-    """Notes the process's resident memory twice a second."""
-
-    async def watch() -> None:
-        while True:
+    def watch() -> None:
+        while not over.wait(0.5):
             found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
             assert found
-            seen.memory.append((time.monotonic() - seen.began, 1024 * int(found[1])))
-            await asyncio.sleep(0.5)
+            memory.append((time.time(), 1024 * int(found[1])))
 
-    task = asyncio.create_task(watch())
+    watching = threading.Thread(target=watch)
+    watching.start()
     try:
-        yield
+        subprocess.run(command, check=False, stdout=sys.stderr)
     finally:
-        task.cancel()
+        over.set()
+        watching.join()
+    return Seen(began, [json.loads(line) for line in (folder / "notes.jsonl").read_text().splitlines()], memory)
 
 
 def missing(url: str, acknowledged: list[tuple[str, str]]) -> int:

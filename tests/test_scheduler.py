@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from pathlib import Path
 from threading import Thread
 
@@ -168,6 +169,44 @@ def test_a_full_queue_and_a_closed_scheduler_refuse_and_what_was_taken_is_finish
     assert [a.completion() for a in answers] == [alone] * len(answers)
     with pytest.raises(BusyError, match="closed"):
         scheduler.submit(prompt, sampling)
+
+
+def test_a_place_is_kept_for_a_prompt_that_is_still_being_made(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=5)
+    with Scheduler(backbone, rows=2, waiting=1) as scheduler:
+        kept = scheduler.submit(None, sampling)
+        with pytest.raises(BusyError):
+            scheduler.submit(prompt, sampling)  # the one place is taken
+        kept.give(prompt)
+        assert kept.completion() == backbone.generate([prompt], sampling)[0]
+        assert kept.turned <= kept.began  # it could have begun at once
+
+
+def test_whoever_is_ready_goes_before_a_place_without_a_prompt(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=5)
+    scheduler = Scheduler(backbone, rows=1)
+    kept = scheduler.submit(None, sampling)
+    ready = scheduler.submit(prompt, sampling)
+    assert ready.completion().tokens
+    assert ready.turned is None
+    closing = Thread(target=scheduler.close)
+    closing.start()
+    kept.give(prompt)  # what was taken is finished, also this
+    assert kept.completion().tokens
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_a_place_without_a_prompt_can_be_given_up(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    with Scheduler(backbone, waiting=1) as scheduler:
+        kept = scheduler.submit(None, Sampling(max_tokens=5))
+        kept.cancel()
+        with pytest.raises(CancelledError):
+            kept.completion()
+        assert scheduler.submit(Prompt((Message("user", "a"),)), Sampling(max_tokens=2)).completion().tokens
 
 
 def test_a_sink_is_handed_the_pieces_then_the_end(tiny_causal: Path) -> None:

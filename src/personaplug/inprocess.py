@@ -19,6 +19,7 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.batching import token_batches
 from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
 from personaplug.errors import DataError, ModelError
+from personaplug.memory import keep_few_kernels
 from personaplug.models import ResolvedModel
 from personaplug.tokenized import TokenizedBackbone
 from personaplug.types import Completion, Prompt, Sampling, Scored, TokenLogprob
@@ -249,6 +250,7 @@ def load_pretrained(auto: Any, found: ResolvedModel, dtype: torch.dtype, **optio
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
+    keep_few_kernels()
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

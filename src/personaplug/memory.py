@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+
+_KERNELS = "128"  # enough for every batch size of a decode step: about six layers are of different shapes
+_KEEPERS = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")  # PyTorch's own cache, and oneDNN's below it
 
 
 def give_back_memory() -> bool:
@@ -18,3 +22,13 @@ def give_back_memory() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except AttributeError:  # another C library, as on Alpine
         return False
+
+
+def keep_few_kernels() -> None:
+    """Have oneDNN keep the 128 newest of its compiled kernels in place of 1,024, where the environment names no number.
+
+    It compiles one for each shape of a matrix, about 0.4 MB, and prompts are of any length: a process that reads them
+    all day grows by hundreds of MB. Works until the process first multiplies.
+    """
+    for name in _KEEPERS:
+        os.environ.setdefault(name, _KERNELS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from queue import SimpleQueue
 from threading import Condition, Thread, current_thread
 
@@ -30,31 +31,35 @@ class Answer:
     """An answer that grows: iterate over its pieces, or wait for all of it.
 
     Attributes:
-        prompt: what is answered.
+        prompt: what is answered; None as long as only its place in the queue is taken.
         number: how many were taken before it.
         choice: its tokens so far.
         cancelled: nobody waits for it any longer.
         apart: it was in a group that could not be read; next time it is read alone.
-        began: when its prompt was read (`time.perf_counter`), or None if it waits.
+        turned: when its turn came while it had no prompt (`time.perf_counter`), or None: then nobody waited for that.
+        began: when its prompt was read, or None if it waits.
     """
 
     def __init__(
         self,
         backbone: InProcessBackbone,
-        prompt: Prompt,
+        prompt: Prompt | None,
         sampling: Sampling,
         sink: Sink | None = None,
         top: int | None = None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.prompt = prompt
         self.number = 0
         self.choice = backbone.choice(sampling, top)
         self.cancelled = False
         self.apart = False
+        self.turned: float | None = None
         self.began: float | None = None
         self._backbone = backbone
         self._pieces: SimpleQueue[Event] = SimpleQueue()
         self._hand = sink or self._pieces.put
+        self._wake = wake
         self._sent = 0
         self._noted = 0
         self._end: Completion | Exception | None = None
@@ -85,9 +90,15 @@ class Answer:
         assert isinstance(self._end, Completion)
         return self._end
 
+    def give(self, prompt: Prompt) -> None:
+        """Say what is to be answered, where only a place was taken."""
+        self.prompt = prompt
+        self._wake()
+
     def cancel(self) -> None:
         """Stop decoding at the next step; what is there by then is the answer."""
         self.cancelled = True
+        self._wake()
 
     def show(self) -> None:
         """Hand out what may be shown by now, and the end if this is it."""
@@ -96,7 +107,7 @@ class Answer:
             noted = [] if self.choice.top is None else self._backbone.logprobs(self.choice, len(shown))
             self._hand(Piece(shown[self._sent :], tuple(noted[self._noted :])))
             self._sent, self._noted = len(shown), len(noted)
-        if self.choice.done:
+        if self.choice.done and self.prompt is not None:
             self._hand(self._backbone.completion(self.prompt, self.choice))
 
     def fail(self, error: Exception) -> None:
@@ -147,11 +158,14 @@ class Scheduler:
         self._thread.start()
         backbone.run_by = self._generate
 
-    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink | None = None, top: int | None = None) -> Answer:
+    def submit(
+        self, prompt: Prompt | None, sampling: Sampling, sink: Sink | None = None, top: int | None = None
+    ) -> Answer:
         """Ask for an answer; returns at once.
 
         Args:
-            prompt: what is answered.
+            prompt: what is answered. None takes a place in the queue until the answer's `give` says it: so a prompt is
+                made while others are answered, and none for whom there is no room.
             sampling: how.
             sink: called from the scheduler's thread with each piece and with the end, in place of iterating; quick.
             top: hand out log-probabilities, with so many of the likeliest tokens in each place.
@@ -159,13 +173,15 @@ class Scheduler:
         Raises:
             BusyError: too many answers wait already, or the scheduler is closed.
         """
-        answer = Answer(self.backbone, prompt, sampling, sink, top)
+        answer = Answer(self.backbone, prompt, sampling, sink, top, self._wake)
         with self._changed:
             if self._closed:
                 raise BusyError("the scheduler is closed; no further requests are taken")
             if len(self._queue) >= self.waiting:
                 raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
             answer.number = self._taken
+            if prompt is None and self._idle and len(self._queue) < self.rows:
+                answer.turned = time.perf_counter()  # while others run, nobody's turn comes before their step ends
             self._taken += 1
             self._queue.append(answer)
             self._changed.notify()
@@ -223,7 +239,7 @@ class Scheduler:
         while True:
             with self._changed:
                 self._idle = not self._running
-                self._changed.wait_for(lambda: self._queue or self._running or self._closed)
+                self._changed.wait_for(self._due)
                 self._idle = False
                 if not self._queue and not self._running:
                     return
@@ -232,6 +248,16 @@ class Scheduler:
             self._step()
             self._forget_again()
 
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _due(self) -> bool:
+        """Whether there is something to do."""
+        if self._running or any(a.prompt is not None or a.cancelled for a in self._queue):
+            return True
+        return self._closed and not self._queue
+
     def _admit(self, arrived: list[Answer]) -> None:
         """Let those join whose prompts can be read within one piece; of one longer prompt, read a piece."""
         ready: list[Answer] = []
@@ -239,14 +265,18 @@ class Scheduler:
         for answer in arrived if self.backbone.joins or not self._running else []:
             if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
                 break
+            prompt = answer.prompt
+            if prompt is None:  # who comes later but is ready goes first
+                self._pass_over(answer)
+                continue
             try:
                 answer.choice.done |= answer.cancelled
-                self._fit(answer)
-                unread = 0 if answer.choice.done else self.backbone.unread(answer.prompt)
+                self._fit(answer, prompt)
+                unread = 0 if answer.choice.done else self.backbone.unread(prompt)
                 # Where nothing of a long prompt can be kept, it is read at once.
                 if reads and unread > self.piece:
                     reads = False
-                    if self.backbone.read_ahead(answer.prompt, self.piece) == unread:
+                    if self.backbone.read_ahead(prompt, self.piece) == unread:
                         left = unread
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
                 self._forget(answer)
@@ -258,9 +288,15 @@ class Scheduler:
                 self._forget(answer)
         self._join(ready)
 
-    def _fit(self, answer: Answer) -> None:
+    def _pass_over(self, answer: Answer) -> None:
+        answer.turned = answer.turned or time.perf_counter()
+        if answer.cancelled:
+            self._forget(answer)
+            answer.fail(CancelledError("it was cancelled before it had a prompt"))
+
+    def _fit(self, answer: Answer, prompt: Prompt) -> None:
         """An answer ends where the model's context does."""
-        room = self.backbone.context - self.backbone.left_length(answer.prompt)
+        room = self.backbone.context - self.backbone.left_length(prompt)
         answer.choice.limit = min(answer.choice.sampling.max_tokens, max(room, 1))
 
     def _join(self, ready: list[Answer]) -> None:
@@ -269,7 +305,7 @@ class Scheduler:
             answer.began = time.perf_counter()
         try:
             if asked:
-                self._batch.admit([a.prompt for a in asked], [a.choice for a in asked])
+                self._batch.admit([a.prompt for a in asked if a.prompt is not None], [a.choice for a in asked])
         except Exception as error:  # noqa: BLE001
             if len(ready) == 1:
                 ready[0].fail(error)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from personaplug.serve.keys import Limits, make_key
 from personaplug.serve.limits import Buckets
 from personaplug.serve.running import is_loopback
+from personaplug.serve.service import Served
 from serving import OPEN, Live, Parrot, Slow, served, text_service
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}
@@ -121,6 +122,17 @@ def test_a_full_queue_is_told_at_once_with_when_to_come_back(path) -> None:
         found = [f.result() for f in asked]
     assert sorted(r.status_code for r in found) == [200, 200, 503, 503]
     assert all("Retry-After" in r.headers for r in found if r.status_code == 503)
+
+
+def test_no_persona_is_made_for_whom_there_is_no_room(path, monkeypatch) -> None:
+    made = []
+    personas = Served.personas
+    monkeypatch.setattr(Served, "personas", lambda self, batch: made.extend(batch) or personas(self, batch))
+    service = text_service(path, Slow(), replace(OPEN, rows=1, waiting=1))
+    with served(service, path) as live, live.client() as web, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(web.post, "/v1/chat/completions", json=CHAT | {"max_tokens": 40}) for _ in range(4)]
+        assert sorted(f.result().status_code for f in asked) == [200, 200, 503, 503]
+    assert len(made) == 2
 
 
 def test_an_answer_that_takes_too_long_is_ended(path) -> None:

@@ -24,6 +24,7 @@ from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install
 from personaplug.registry import missing_extra
 
+_STRIDE = 8  # tokens: OpenVINO compiles anew for each shape, which takes as long as encoding a short text
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # what OpenVINO calls them
 
 
@@ -94,7 +95,8 @@ class SentenceEncoder(TrainableEncoder):
         """Vectors [n, e], float32."""
         prefix = self.config.query_prefix if role == "query" else ""
         out = np.zeros((len(texts), self.width), np.float32)
-        for batch in token_batches(self._lengths(texts, prefix), self._budget):
+        alone = len(texts) == 1  # as a request mostly is: no need to count its tokens
+        for batch in [[0]] if alone else token_batches(self._lengths(texts, prefix), self._budget):
             vectors = self._model.encode(
                 [texts[i] for i in batch],
                 prompt=prefix,  # the empty prompt switches off a default one of the model's
@@ -201,8 +203,10 @@ class _OpenVINO(nn.Module):
             )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> dict[str, Tensor]:
-        states = self._compiled([input_ids.numpy(), attention_mask.numpy()])[0]
-        return {"last_hidden_state": torch.from_numpy(states)}
+        length = input_ids.shape[1]
+        padding = (0, -length % _STRIDE)
+        given = [F.pad(part, padding).numpy() for part in (input_ids, attention_mask)]
+        return {"last_hidden_state": torch.from_numpy(self._compiled(given)[0])[:, :length]}
 
 
 class _States(nn.Module):

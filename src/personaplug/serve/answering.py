@@ -55,9 +55,10 @@ class Run:
     """The answers to one request under way; leave it with `cancel`, which harms no finished one.
 
     Attributes:
-        stages: seconds by stage: `overhead` is everything before the model's queue, `profile` and `personalize` are
-            parts of it, then `queue`, `first_token` (both from the queue's entry) and `generate`, and what follows the
-            model's last token: `reply`.
+        stages: seconds by stage. `profile` and `personalize`: making the persona, while the request stands in the
+            model's queue. `overhead`: what came before the queue, and how long the request's turn was put off because
+            its persona was not made yet. `queue`: until its turn came, `generate`: from then to the last token,
+            `reply`: what followed. `first_token` is counted from the queue's entry.
     """
 
     def __init__(self, service: Service, model: Served, asked: Asked, arrived: float) -> None:
@@ -78,30 +79,44 @@ class Run:
         self._ended = arrived
 
     async def begin(self) -> None:
-        """Make the personas and enter the model's queue.
+        """Enter the model's queue and make the personas meanwhile.
 
         Raises:
             PersonaplugError: it cannot be taken.
         """
-        requests = self._requests
+        try:
+            await self._begin()
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def _begin(self) -> None:
+        requests, reserved = self._requests, self.model.chooser is None
+        self._enter()
+        if reserved:
+            for index in range(self.count):
+                self._submit(index)
         lost = None
         while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
             lost = self._service.lost
             self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
         self.stages["profile"] = max(p.profile_seconds for p in self.personal)
         self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
-        self._entered = time.perf_counter()
-        self.stages["overhead"] = self._entered - self._arrived
-        try:
+        if reserved:
+            for index, answer in enumerate(self._answers):
+                answer.give(self.personal[index // self.asked.n].prompt)
+        else:
+            self._enter()
             for index in range(self.count):
                 self._submit(index)
-        except BaseException:
-            self.cancel()
-            raise
         if self.asked.behaviors and self.personal[0].known:
             # While the model answers: what it costs delays nobody.
             explain = self._service.explain(self.model, requests[0], self.personal[0].profile, self.asked.behaviors)
             self._weights = asyncio.ensure_future(explain)
+
+    def _enter(self) -> None:
+        self._entered = time.perf_counter()
+        self.stages["overhead"] = self._entered - self._arrived
 
     def _submit(self, index: int) -> None:
         loop, events = asyncio.get_running_loop(), self._events
@@ -117,12 +132,12 @@ class Run:
         sampling, seed = self.asked.sampling, self.asked.sampling.seed
         if seed is not None:
             sampling = replace(sampling, seed=seed + index % self.asked.n)
-        at = index // self.asked.n
-        prompt, profile, chooser = self.personal[at].prompt, self.personal[at].profile, self.model.chooser
-        if chooser is None:
-            answer = self.model.engine.submit(prompt, sampling, hand, self.asked.top)
+        if self.model.chooser is None:
+            answer = self.model.engine.submit(None, sampling, hand, self.asked.top)
         else:
-            answer = chooser.submit(self._requests[at], profile, prompt, sampling, hand)
+            at = index // self.asked.n
+            own = self.personal[at]
+            answer = self.model.chooser.submit(self._requests[at], own.profile, own.prompt, sampling, hand)
         self._answers.append(answer)
 
     async def events(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
@@ -171,8 +186,11 @@ class Run:
             self._weights.cancel()
 
     def _close_stages(self) -> None:
-        began = min((a.began for a in self._answers if a.began is not None), default=self._entered)
-        self.stages["queue"] = max(0.0, began - self._entered)
+        begun = [(a.began, a.turned) for a in self._answers if a.began is not None]
+        began, turned = min(begun, key=lambda times: times[0], default=(self._entered, None))
+        held = 0.0 if turned is None else began - turned
+        self.stages["overhead"] += held
+        self.stages["queue"] = max(0.0, began - self._entered - held)
         self.stages["first_token"] = (self._first or self._ended) - self._entered
         self.stages["generate"] = self._ended - began
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore, Event, Lock
 from typing import Protocol
 
@@ -17,9 +17,13 @@ from personaplug.types import Completion, Piece, Profile, Prompt, Request, Sampl
 
 
 class Growing(Protocol):
-    """An answer under way; `began` (`time.perf_counter`) is when it was its turn."""
+    """An answer under way; `began` (`time.perf_counter`) is when it was its turn, `turned` as in `scheduler.Answer`."""
 
+    turned: float | None
     began: float | None
+
+    def give(self, prompt: Prompt) -> None:
+        """Say what is to be answered, where only a place was taken."""
 
     def cancel(self) -> None:
         """Nobody waits for it any longer."""
@@ -32,8 +36,8 @@ class Engine(Protocol):
     steps: int
     drawn: int
 
-    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
-        """Ask for an answer; returns at once.
+    def submit(self, prompt: Prompt | None, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
+        """Ask for an answer; returns at once. Without a prompt, only a place in the queue is taken.
 
         Raises:
             BusyError: too many wait already.
@@ -56,12 +60,33 @@ class Engine(Protocol):
 class _Stream:
     """An answer that a thread streams."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: Prompt | None) -> None:
+        self.turned: float | None = None
         self.began: float | None = None
         self.gone = Event()
+        self._prompt: Future[Prompt] = Future()
+        if prompt is not None:
+            self.give(prompt)
+
+    def give(self, prompt: Prompt) -> None:
+        if not self._prompt.cancelled():
+            self._prompt.set_result(prompt)
 
     def cancel(self) -> None:
         self.gone.set()
+        self._prompt.cancel()
+
+    def prompt(self) -> Prompt:
+        """What is to be answered; waits for it.
+
+        Raises:
+            CancelledError: nobody will say it.
+        """
+        if not self._prompt.done():
+            self.turned = time.perf_counter()
+        found = self._prompt.result()
+        self.began = time.perf_counter()
+        return found
 
 
 class Threads:
@@ -86,7 +111,7 @@ class Threads:
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(rows, "personaplug-answers")
 
-    def submit(self, prompt: Prompt, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
+    def submit(self, prompt: Prompt | None, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
         """See `Engine.submit`; knows no log-probabilities."""
         del top
         with self._lock:
@@ -95,8 +120,8 @@ class Threads:
             if self._taken >= self.rows + self.waiting:
                 raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
             self._taken += 1
-        answer = _Stream()
-        self._pool.submit(self._run, answer, prompt, sampling, sink)
+        answer = _Stream(prompt)
+        self._pool.submit(self._run, answer, sampling, sink)
         return answer
 
     def forget_prompts(self) -> int:
@@ -113,10 +138,10 @@ class Threads:
             self.alive = False
         self._pool.shutdown()
 
-    def _run(self, answer: _Stream, prompt: Prompt, sampling: Sampling, sink: Sink) -> None:
+    def _run(self, answer: _Stream, sampling: Sampling, sink: Sink) -> None:
         text = ""
-        answer.began = time.perf_counter()
         try:
+            prompt = answer.prompt()
             if not answer.gone.is_set():
                 for piece in self.backbone.stream(prompt, sampling):
                     if answer.gone.is_set():
@@ -156,18 +181,18 @@ class Chooser:
         """
         if not self._room.acquire(blocking=False):
             raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
-        answer = _Stream()
-        self._pool.submit(self._run, answer, (request, profile, prompt), sampling, sink)
+        answer = _Stream(prompt)
+        self._pool.submit(self._run, answer, (request, profile), sampling, sink)
         return answer
 
     def close(self) -> None:
         """Finish what was taken, then stop."""
         self._pool.shutdown()
 
-    def _run(self, answer: _Stream, asked: tuple[Request, Profile, Prompt], sampling: Sampling, sink: Sink) -> None:
-        request, profile, prompt = asked
-        answer.began = time.perf_counter()
+    def _run(self, answer: _Stream, asked: tuple[Request, Profile], sampling: Sampling, sink: Sink) -> None:
+        request, profile = asked
         try:
+            prompt = answer.prompt()
             if not answer.gone.is_set():
                 [chosen] = self.method.answer_many([request], [profile], [prompt], sampling)
                 sink(Piece(chosen.text))

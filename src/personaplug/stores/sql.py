@@ -38,7 +38,7 @@ from personaplug.stores.database.rows import (
     unpack_state,
     unpack_vector,
 )
-from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, STATES, USERS, VECTORS
+from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, METADATA, STATES, USERS, VECTORS
 from personaplug.types import Behavior, History, State
 
 _ERASED = "personaplug.erased"  # metadata: how often something of users was
@@ -164,8 +164,13 @@ class SqlStore(Store):
 
     def stamp(self, user: str) -> tuple[int, int]:
         """See `Store.stamp`."""
+        erased = select(METADATA.c.value).where(METADATA.c.key == _ERASED).scalar_subquery()
+        query = select(USERS.c.version, erased).where(USERS.c.name == user)
         with self._db.read() as connection:
-            return self._user(connection, user)[1], _erased(connection)
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return self._user(connection, user)[1], 0  # says whom the name may mean
+            return row[0], _times(row[1])
 
     def users(self) -> list[UserInfo]:
         """See `Store.users`."""
@@ -374,5 +379,8 @@ class SqlStore(Store):
 
 
 def _erased(connection: Connection) -> int:
-    found = document(connection, _ERASED) or {}
-    return int(found.get("times", found.get("users", 0)))  # once it was only users
+    return _times(document(connection, _ERASED))
+
+
+def _times(erased: Mapping[str, int] | None) -> int:
+    return 0 if erased is None else erased.get("times", erased.get("users", 0))  # once it was only users
