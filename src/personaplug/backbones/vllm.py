@@ -117,7 +117,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         extra: dict[str, Any] = {**_PLAIN, "return_token_ids": True}
         if self.tokenizer.eos_token_id is not None:
             extra["stop_token_ids"] = [self.tokenizer.eos_token_id]
-        ids: str | list[int] = ""
+        # Not "", which vLLM 0.32 takes for another prompt, and refuses for being empty.
+        ids: list[int] | None = None
         if prompt.prefix is None:
             ids = self.prompt_ids(prompt.messages)
         else:
