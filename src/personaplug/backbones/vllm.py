@@ -127,7 +127,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         return {
             "model": self._remote.model,
             "prompt": ids,
-            "max_tokens": sampling.max_tokens,
+            # A server refuses more than it reads, whatever the answer's length would be.
+            "max_tokens": min(sampling.max_tokens, self.context - self.left_length(prompt)),
             **sampled(sampling),
             "extra_body": extra,
         }
