@@ -18,6 +18,7 @@ from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.vllm import packed
 from personaplug.errors import DataError, ModelError
+from personaplug.methods.plug import PlugMethod
 from personaplug.serve.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
@@ -112,10 +113,10 @@ def test_a_persona_is_seen_and_never_anothers_though_the_server_caches_what_it_r
 
 
 def test_a_stream_says_what_the_whole_answer_does(there) -> None:
-    for prompt in prompts_with(there, None)[:2] + prompts_with(there, "first")[2:4] + prompts_with(there, "last")[4:6]:
-        pieces = list(there.stream(prompt, GREEDY))
-        assert "".join(pieces) == there.generate([prompt], GREEDY)[0].text
-        assert len(pieces) > 2
+    prompts = prompts_with(there, None)[:2] + prompts_with(there, "first")[2:4] + prompts_with(there, "last")[4:6]
+    streamed = [list(there.stream(p, GREEDY)) for p in prompts]
+    assert ["".join(pieces) for pieces in streamed] == [there.generate([p], GREEDY)[0].text for p in prompts]
+    assert max(len(pieces) for pieces in streamed) > 8
 
 
 def test_a_stop_string_ends_an_answer_and_is_not_in_it(there) -> None:
@@ -129,15 +130,15 @@ def test_a_stop_string_ends_an_answer_and_is_not_in_it(there) -> None:
 
 
 @pytest.mark.parametrize("position", [None, "last"])
-def test_a_seed_repeats_a_draw_and_another_draws_another(there, position) -> None:
+def test_a_seed_repeats_a_draw_and_another_draws_another(here, there, position) -> None:
     prompt = prompts_with(there, position)[2]
 
-    def drawn(**how) -> str:
-        return there.generate([prompt], Sampling(24, temperature=1.0, **how))[0].text
+    def drawn(**how) -> Completion:
+        return there.generate([prompt], Sampling(24, temperature=1.0, **how))[0]
 
     assert drawn(seed=1) == drawn(seed=1) != drawn(seed=2)
-    assert drawn(top_p=1e-4) == there.generate([prompt], GREEDY)[0].text
     assert len({drawn() for _ in range(4)}) > 1
+    assert behind(here, prompt, drawn(top_p=1e-4)) < NEAR  # a tie may fall the other way than at temperature 0
 
 
 def test_an_answer_may_be_asked_to_be_longer_than_what_the_server_reads(there) -> None:
@@ -200,38 +201,45 @@ def test_text_and_personas_are_answered_side_by_side_as_they_are_alone(here, the
     assert max(behind(here, p, a) for p, a in zip(prompts, there.generate(prompts, GREEDY), strict=True)) < NEAR
 
 
-def test_a_server_of_ours_gives_each_user_their_own_answers(here, tmp_path) -> None:
+@pytest.fixture
+def plug(here, tmp_path):
+    """The folder of a plug whose random weights are large enough for users to hear of them."""
     run = RunConfig(
         backbone={"name": "causal", "model": NAME, "dtype": "float32", "device": "cpu"},
-        encoder={"name": "hashing", "width": 16},
-        method={"name": "plug"},
+        encoder={"name": "hashing", "width": 256},
+        method={"name": "plug", "position": "last"},
     )
-    assemble(run, TaskInfo("chat", "text", history_text="{input} {output}"), None, here).save(tmp_path / "plug", {}, {})
+    personalizer = assemble(run, TaskInfo("chat", "text", history_text="{input} {output}"), None, here)
+    assert isinstance(personalizer.method, PlugMethod)
+    torch.nn.init.normal_(personalizer.method.plug.outer.weight, generator=torch.Generator().manual_seed(1))
+    personalizer.save(tmp_path / "plug", {}, {})
+    return tmp_path / "plug"
+
+
+def test_a_server_of_ours_gives_each_user_their_own_answers(plug, tmp_path) -> None:
     settings = Settings(open_locally=True, rate=0, user_rate=0, backbone={"name": "vllm", "base_url": URL})
     path = tmp_path / "users.db"
     loading = Loading(registry.build("store", "sql", {"url": str(path)}), settings)
-    loading.add(str(tmp_path / "plug"))
+    loading.add(str(plug))
+    asked = {"model": f"{NAME}:plug", "messages": [{"role": "user", "content": "What should I do tonight?"}]}
     with served(loading.service(), path) as live, live.client() as client:
-        for user, said in (("ada", "red roses and old poems"), ("bob", "football, beer and loud guitars")):
-            behavior = {"id": "1", "input": "likes", "output": said}
+        for user, liked in (("ada", "red roses and old poems"), ("bob", "football, beer and loud guitars")):
+            behavior = {"id": "1", "input": "likes", "output": liked}
             client.post(f"/v1/users/{user}/history", json=behavior).raise_for_status()
 
-        def answer(user: str | None, **more) -> dict:
-            asked = {"messages": [{"role": "user", "content": "What should I do tonight?"}], "max_tokens": 16}
-            named = {} if user is None else {"user": user}
-            reply = client.post("/v1/chat/completions", json={"model": f"{NAME}:plug", **asked, **named, **more})
-            reply.raise_for_status()
-            return reply if more.get("stream") else reply.json()
+        def ask(user: str, **more) -> httpx.Response:
+            body = {**asked, "max_tokens": 16, **({"user": user} if user else {}), **more}
+            return client.post("/v1/chat/completions", json=body).raise_for_status()
 
-        users = ["ada", "bob", None] * 4
+        users = ["ada", "bob", ""] * 4
         with ThreadPoolExecutor(len(users)) as pool:
-            replies = list(pool.map(answer, users))
-        said = {u: {r["choices"][0]["message"]["content"] for r, v in zip(replies, users, strict=True) if u == v}
-                for u in users}  # fmt: skip
-        assert len(set.union(*said.values())) >= len(said)
-        assert not said["ada"] & said["bob"]
+            replies = [r.json() for r in pool.map(ask, users)]
+        heard = {(u, r["choices"][0]["message"]["content"]) for u, r in zip(users, replies, strict=True)}
+        assert len({text for _, text in heard}) >= 3
+        assert not {text for u, text in heard if u == "ada"} & {text for u, text in heard if u == "bob"}
         assert replies[0]["personaplug"]["personalized"]
+        assert not replies[2]["personaplug"]["personalized"]
         assert replies[0]["usage"]["completion_tokens"] <= 16
-        assert replies[0]["usage"]["prompt_tokens"] > replies[2]["usage"]["prompt_tokens"]
-        assert answer("ada", stream=True).text.rstrip().endswith("[DONE]")
-        assert len(answer("ada", n=2, temperature=1.0, seed=3)["choices"]) == 2
+        assert ask("ada", stream=True).text.rstrip().endswith("[DONE]")
+        drawn = ask("ada", n=2, temperature=1.0, seed=3).json()["choices"]
+        assert len({c["message"]["content"] for c in drawn}) == 2
