@@ -128,7 +128,10 @@ def vllm_like(folder: Path, name: str, context: int = 256, dtype: torch.dtype = 
         head = {"id": "cmpl", "object": "text_completion", "created": 0, "model": name}
         if body.get("stream"):
             parts = [text[i : i + 3] for i in range(0, len(text), 3)]
+            choice = {k: v for k, v in choice.items() if k != "token_ids"}
             growing = [{**head, "choices": [{**choice, "text": p, "finish_reason": None}]} for p in parts]
+            if body.get("return_token_ids"):
+                choice["token_ids"] = ids  # a server spreads them over the chunks
             return Reply([*growing, {**head, "choices": [{**choice, "text": ""}]}])
         return Reply({**head, "choices": [choice]})
 
