@@ -98,7 +98,7 @@ def vllm_like(folder: Path, name: str, context: int = 256, dtype: torch.dtype = 
     def rows(body: dict[str, Any]) -> torch.Tensor:
         if "prompt_embeds" not in body:
             return model.get_input_embeddings()(torch.tensor(body["prompt"]))
-        assert body["prompt"] == ""
+        assert body["prompt"] is None  # vLLM takes "" for another prompt, and refuses it for being empty
         found = torch.load(io.BytesIO(base64.b64decode(body["prompt_embeds"], validate=True)), weights_only=True)
         assert found.dtype == torch.float16
         assert found.ndim == 2
@@ -128,7 +128,10 @@ def vllm_like(folder: Path, name: str, context: int = 256, dtype: torch.dtype = 
         head = {"id": "cmpl", "object": "text_completion", "created": 0, "model": name}
         if body.get("stream"):
             parts = [text[i : i + 3] for i in range(0, len(text), 3)]
+            choice = {k: v for k, v in choice.items() if k != "token_ids"}
             growing = [{**head, "choices": [{**choice, "text": p, "finish_reason": None}]} for p in parts]
+            if body.get("return_token_ids"):
+                choice["token_ids"] = ids  # a server spreads them over the chunks
             return Reply([*growing, {**head, "choices": [{**choice, "text": ""}]}])
         return Reply({**head, "choices": [choice]})
 

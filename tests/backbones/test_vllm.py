@@ -159,7 +159,8 @@ def test_a_server_of_ours_puts_a_plug_in_front_of_a_model_that_runs_elsewhere(ll
             body = {"model": f"{folder.name}:plug", "user": "ada", "max_tokens": 6}
             reply = client.post("/v1/chat/completions", json={**body, "messages": [{"role": "user", "content": "a b"}]})
             assert reply.json()["personaplug"]["personalized"]
-            answers.append(reply.json()["choices"][0]["message"]["content"])
+            [choice] = reply.json()["choices"]
+            answers.append((choice["message"], choice["finish_reason"], reply.json()["usage"]))
     assert answers[0] == answers[1]
 
 

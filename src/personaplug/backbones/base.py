@@ -40,6 +40,20 @@ class Backbone(ABC):
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the answer as they come; joined they equal `generate`'s text."""
 
+    def follow(self, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]:
+        """The same pieces, and at last the whole answer."""
+        text = ""
+        for piece in self.stream(prompt, sampling):
+            text += piece
+            yield piece
+        yield self.counted(prompt, sampling, text)
+
+    def counted(self, prompt: Prompt, sampling: Sampling, text: str) -> Completion:
+        """An answer of which only the text is known; its ids are numbers, and how it ended is judged by its length."""
+        size = self.count(text)
+        read = sum(self.count(m.content) for m in prompt.messages)
+        return Completion(text, tuple(range(size)), read, "length" if size >= sampling.max_tokens else "stop")
+
     @abstractmethod
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
         """Sum of log-probabilities (nats) of each continuation after its prompt, without the end-of-turn token."""

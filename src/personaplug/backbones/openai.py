@@ -85,10 +85,18 @@ class OpenAIBackbone(RemoteBackbone):
         )
 
     @override
-    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+    def follow(self, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]:
+        text, ended = "", "length"
         if sampling.max_tokens > 0:
-            create, body = self._remote.client.chat.completions.create, self._body(prompt, sampling)
-            yield from self._remote.pieces(create, body, lambda choice: choice.delta.content)
+            for choice in self._remote.choices(
+                self._remote.client.chat.completions.create, self._body(prompt, sampling)
+            ):
+                if piece := choice.delta.content:
+                    text += piece
+                    yield piece
+                ended = choice.finish_reason
+        finish: Literal["stop", "length"] = "length" if ended == "length" else "stop"
+        yield Completion(text, tuple(range(self.count(text))), self._read(prompt), finish)
 
     @override
     def count(self, text: str) -> int:

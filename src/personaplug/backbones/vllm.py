@@ -14,9 +14,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from openai.types import Completion as Reply
@@ -117,7 +117,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         extra: dict[str, Any] = {**_PLAIN, "return_token_ids": True}
         if self.tokenizer.eos_token_id is not None:
             extra["stop_token_ids"] = [self.tokenizer.eos_token_id]
-        ids: str | list[int] = ""
+        # Not "", which vLLM 0.32 takes for another prompt, and refuses for being empty.
+        ids: list[int] | None = None
         if prompt.prefix is None:
             ids = self.prompt_ids(prompt.messages)
         else:
@@ -126,7 +127,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         return {
             "model": self._remote.model,
             "prompt": ids,
-            "max_tokens": sampling.max_tokens,
+            # A server refuses more than it reads, whatever the answer's length would be.
+            "max_tokens": min(sampling.max_tokens, self.context - self.left_length(prompt)),
             **sampled(sampling),
             "extra_body": extra,
         }
@@ -143,23 +145,30 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         if not isinstance(reply, Reply) or not reply.choices:
             raise self._remote.no_answer()
         [choice, *_] = reply.choices
-        finish = "length" if choice.finish_reason == "length" else "stop"
-        ids = self._drawn(choice, finish)[: sampling.max_tokens]
-        return Completion(choice.text, ids, self.left_length(prompt), finish)  # type: ignore[arg-type]
-
-    def _drawn(self, choice: Any, finish: str) -> tuple[int, ...]:
-        """The answer's token ids without the one that ended it."""
-        ids = getattr(choice, "token_ids", None)
-        if ids is None:  # of an older server
-            return tuple(self.tokenizer(choice.text, add_special_tokens=False).input_ids)
-        ended = finish == "stop" and ids and ids[-1] in self.tokenizer.all_special_ids
-        return tuple(ids[:-1] if ended else ids)
+        return self._whole(prompt, choice.text, getattr(choice, "token_ids", None), choice.finish_reason)
 
     @override
-    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
-        if sampling.max_tokens > 0:
-            create, body = self._remote.client.completions.create, self._body(prompt, sampling)
-            yield from self._remote.pieces(create, body, lambda choice: choice.text)
+    def follow(self, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]:
+        if sampling.max_tokens <= 0:
+            yield self._answer(prompt, sampling)
+            return
+        text, ended, ids = "", None, list[int]()
+        for choice in self._remote.choices(self._remote.client.completions.create, self._body(prompt, sampling)):
+            ids += getattr(choice, "token_ids", None) or []
+            ended = choice.finish_reason
+            if choice.text:
+                text += choice.text
+                yield choice.text
+        yield self._whole(prompt, text, ids or None, ended)
+
+    def _whole(self, prompt: Prompt, text: str, ids: Sequence[int] | None, ended: str | None) -> Completion:
+        """An answer with its token ids, but for the one that ended it."""
+        finish: Literal["stop", "length"] = "length" if ended == "length" else "stop"
+        if ids is None:  # of an older server
+            ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        elif finish == "stop" and ids and ids[-1] in self.tokenizer.all_special_ids:
+            ids = ids[:-1]
+        return Completion(text, tuple(ids), self.left_length(prompt), finish)
 
 
 def packed(rows: Tensor) -> str:

@@ -139,18 +139,19 @@ class Threads:
         self._pool.shutdown()
 
     def _run(self, answer: _Stream, sampling: Sampling, sink: Sink) -> None:
-        text = ""
+        text, whole = "", None
         try:
             prompt = answer.prompt()
             if not answer.gone.is_set():
-                for piece in self.backbone.stream(prompt, sampling):
+                for said in self.backbone.follow(prompt, sampling):
+                    if isinstance(said, Completion):
+                        whole = said
+                    else:
+                        text += said
+                        sink(Piece(said))
                     if answer.gone.is_set():
                         break
-                    text += piece
-                    sink(Piece(piece))
-            size = self.backbone.count(text)
-            read = sum(self.backbone.count(m.content) for m in prompt.messages)
-            sink(Completion(text, tuple(range(size)), read, "length" if size >= sampling.max_tokens else "stop"))
+            sink(whole or self.backbone.counted(prompt, sampling, text))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
             sink(error)
         finally:

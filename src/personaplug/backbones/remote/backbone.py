@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from typing_extensions import override
 
@@ -21,6 +21,14 @@ class RemoteBackbone(Backbone):
     @abstractmethod
     def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
         """One answer of the server's."""
+
+    @abstractmethod
+    @override
+    def follow(self, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]: ...
+
+    @override
+    def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
+        return (said for said in self.follow(prompt, sampling) if isinstance(said, str))
 
     @override
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:

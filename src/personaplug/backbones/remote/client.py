@@ -73,15 +73,12 @@ class Remote:
         except json.JSONDecodeError as error:
             raise self.no_answer() from error
 
-    def pieces(
-        self, create: Callable[..., Any], body: Mapping[str, Any], text: Callable[[Any], str | None]
-    ) -> Iterator[str]:
-        """What a stream's choices say, piece by piece; it is closed when nobody reads on."""
+    def choices(self, create: Callable[..., Any], body: Mapping[str, Any]) -> Iterator[Any]:
+        """The first choice of each of a stream's chunks; it is closed when nobody reads on."""
         chunk = None
         with self.told(), create(**body, stream=True) as chunks:
             for chunk in chunks:
-                if chunk.choices and (piece := text(chunk.choices[0])):
-                    yield piece
+                yield from chunk.choices[:1]
         if chunk is None:
             raise self.no_answer()
 
