@@ -2,15 +2,16 @@
 
     python benchmarks/preferences.py [--results results/personalllm] [--record]
 
-Reads what `personaplug bench experiments/personalllm/methods.toml --seeds 3` left, seeds pooled. The first table has a
-method's mean reward of what it answers, with 95% bootstraps over users, for histories of 1 to 30 pairs and for those of
-shuffled users; the second the paired gains of the preference plug. A method that was measured with fewer seeds draws
-nothing in training.
+Reads what `personaplug bench experiments/personalllm/methods.toml --seeds 3` and the same of against_icl.toml left,
+seeds pooled. A table of every method: the mean reward of what it answers, with 95% bootstraps over users, for histories
+of 1 to 30 pairs and for those of shuffled users. A second of the best ones for all unseen users, with the median, and a
+third of the preference plug's paired gains there. A method measured with fewer seeds draws nothing in training.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from pathlib import Path
 
 from personaplug.bench import compare, results
@@ -31,16 +32,16 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE.parent / "results" / "personalllm")
     parser.add_argument("--record", action="store_true", help="write the claims")
     args = parser.parse_args()
-    rows = pooled(args.results)
-    print(scores(rows), gains(rows), sep="\n\n")
+    rows, best = pooled(args.results, "methods"), pooled(args.results, "against_icl")
+    print(scores(rows), scores(best), medians(best), gains(best), sep="\n\n")
     if args.record:
-        record(HERE / "claims.json", *claims(rows))
+        record(HERE / "claims.json", *claims(rows, best))
 
 
-def pooled(folder: Path) -> dict[Key, Row]:
+def pooled(folder: Path, experiment: str) -> dict[Key, Row]:
     """Rows by method and control, each the mean over its seeds."""
     found: dict[Key, list[Row]] = {}
-    for path in sorted(folder.glob("methods-seed*.json")):
+    for path in sorted(folder.glob(f"{experiment}-seed*.json")):
         for row in results.load(path).rows:
             found.setdefault((row.method, row.control), []).append(row)
     return {key: compare.pool(seeds) for key, seeds in found.items()}
@@ -64,6 +65,16 @@ def _cell(row: Row | None) -> str:
     return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
+def medians(rows: dict[Key, Row]) -> str:
+    """Markdown: medians over users with the whole history, and how often the answer beats the reference writer's."""
+    lines = ["| method | median reward | beats the reference | beats the best of eight |", "|---" * 4 + "|"]
+    for (method, control), row in rows.items():
+        if not control:
+            middle, won = statistics.median(row.values[METRIC]), row.scores
+            lines.append(f"| {method} | {middle:.2f} | {won['win_reference']:.0%} | {won['win_best']:.0%} |")
+    return "\n".join(lines)
+
+
 def gains(rows: dict[Key, Row]) -> str:
     """Markdown: the preference plug's gain over each other method with the same history, or with the whole one."""
     lines = ["| over | " + " | ".join(f"{n} pairs" for n in SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
@@ -71,33 +82,30 @@ def gains(rows: dict[Key, Row]) -> str:
         cells = []
         for control in SIZES.values():
             other = rows.get((method, control)) or (rows[method, ""] if method == "none" else None)
-            cells.append(_gain(rows[OURS, control], other))
+            cells.append(_gain(rows.get((OURS, control)), other))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    lines.append(
-        "| itself, shuffled users | " + "– | " * (len(SIZES) - 1) + _gain(rows[OURS, ""], rows[OURS, SHUFFLED]) + " |"
-    )
     return "\n".join(lines)
 
 
-def _gain(row: Row, other: Row | None) -> str:
-    if other is None:
+def _gain(row: Row | None, other: Row | None) -> str:
+    if row is None or other is None:
         return "–"
     found = compare.gain(row, other, METRIC).interval
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def claims(rows: dict[Key, Row]) -> list[Claim]:
+def claims(rows: dict[Key, Row], best: dict[Key, Row]) -> list[Claim]:
     """What the preference plug shall be better than, for histories of 5 pairs and more."""
     made = []
     for pairs in (5, 10, 30):
-        row = rows[OURS, SIZES[pairs]]
-        shots = [r for (method, control), r in rows.items() if method.startswith("icl") and control == SIZES[pairs]]
+        row = best[OURS, SIZES[pairs]]
+        shots = [r for (method, control), r in best.items() if method.startswith("icl") and control == SIZES[pairs]]
         icl = max(shots, key=lambda r: r.scores[METRIC])
-        rivals = {"none": rows["none", ""], "best-icl": icl}
+        rivals = {"none": (row, best["none", ""]), "best-icl": (row, icl)}
         if pairs == 30:
-            rivals |= {"shuffled-users": rows[OURS, SHUFFLED], "lowrank": rows["lowrank", ""]}
-        for name, other in rivals.items():
-            found = compare.gain(row, other, METRIC)
+            rivals |= {"shuffled-users": (rows[OURS, ""], rows[OURS, SHUFFLED]), "lowrank": (row, best["lowrank", ""])}
+        for name, (own, other) in rivals.items():
+            found = compare.gain(own, other, METRIC)
             words = (
                 f"gain in mean reward of the preference plug with {pairs} pairs over {other.title}, {found.users} users"
             )
