@@ -4,8 +4,8 @@
 
 Reads what `personaplug bench experiments/personalllm/methods.toml --seeds 3` and the same of against_icl.toml left,
 seeds pooled. A table of every method: the mean reward of what it answers, with 95% bootstraps over users, for histories
-of 1 to 30 pairs and for those of shuffled users. A second of the best ones for all unseen users, with the median, and a
-third of the preference plug's paired gains there. A method measured with fewer seeds draws nothing in training.
+of 1 to 30 pairs and for those of shuffled users, and the preference plug's paired gains. The same of the best for all
+unseen users, with medians. A method measured with fewer seeds draws nothing in training.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="write the claims")
     args = parser.parse_args()
     rows, best = pooled(args.results, "methods"), pooled(args.results, "against_icl")
-    print(scores(rows), scores(best), medians(best), gains(best), sep="\n\n")
+    print(scores(rows), gains(rows), scores(best), medians(best), gains(best), sep="\n\n")
     if args.record:
         record(HERE / "claims.json", *claims(rows, best))
 
@@ -84,6 +84,9 @@ def gains(rows: dict[Key, Row]) -> str:
             other = rows.get((method, control)) or (rows[method, ""] if method == "none" else None)
             cells.append(_gain(rows.get((OURS, control)), other))
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    if (OURS, SHUFFLED) in rows:
+        cells = ["–"] * (len(SIZES) - 1) + [_gain(rows[OURS, ""], rows[OURS, SHUFFLED])]
+        lines.append("| itself, shuffled users | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -103,7 +106,8 @@ def claims(rows: dict[Key, Row], best: dict[Key, Row]) -> list[Claim]:
         icl = max(shots, key=lambda r: r.scores[METRIC])
         rivals = {"none": (row, best["none", ""]), "best-icl": (row, icl)}
         if pairs == 30:
-            rivals |= {"shuffled-users": (rows[OURS, ""], rows[OURS, SHUFFLED]), "lowrank": (row, best["lowrank", ""])}
+            some = rows[OURS, ""]  # of the users whom every method was measured with
+            rivals |= {"shuffled-users": (some, rows[OURS, SHUFFLED]), "lowrank": (some, rows["lowrank", ""])}
         for name, (own, other) in rivals.items():
             found = compare.gain(own, other, METRIC)
             words = (

@@ -136,6 +136,9 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     chats = [n["timings"] for n in seen.notes if n.get("timings") and n["at"] - seen.began >= part]
     beside = [chat["overhead"] + chat["reply"] for chat in chats]
     end = seen.memory[-1][0]
+    minutely: dict[int, list[int]] = {}
+    for at, size in seen.memory:
+        minutely.setdefault(int((at - seen.began) / part), []).append(size)
     second = statistics.mean(b for at, b in seen.memory if part <= at - seen.began < 2 * part)
     last = statistics.mean(b for at, b in seen.memory if at >= end - part)
     stages = {name: quantiles([chat[name] for chat in chats]) for name in chats[0]}
@@ -151,7 +154,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         "errors": seen.errors,
         "requests_a_second": round(sum(seen.statuses.values()) / (60 * minutes), 2),
         "memory": round(last / second, 4),
-        "memory_mb": [round(second / 2**20), round(last / 2**20)],
+        "memory_mb": [round(statistics.mean(b) / 2**20) for b in minutely.values()],
         "overhead": quantiles(beside)["0.99"],
         "overhead_quantiles": quantiles(beside),
         "stages": stages,
