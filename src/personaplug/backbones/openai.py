@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from personaplug import models
 from personaplug.backbones.remote.backbone import RemoteBackbone
-from personaplug.backbones.remote.client import Remote, sampled
+from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_tokenizer
 from personaplug.types import Completion, Needs, Prompt, Sampling
 
@@ -81,22 +81,20 @@ class OpenAIBackbone(RemoteBackbone):
             # Their ids are not told, their number is; thoughts that are not shown count among them.
             tuple(range(usage.completion_tokens if usage else self.count(text))),
             usage.prompt_tokens if usage else self._read(prompt),
-            "length" if choice.finish_reason == "length" else "stop",
+            finish_of(choice.finish_reason),
         )
 
     @override
     def follow(self, prompt: Prompt, sampling: Sampling) -> Iterator[str | Completion]:
         text, ended = "", "length"
+        create = self._remote.client.chat.completions.create
         if sampling.max_tokens > 0:
-            for choice in self._remote.choices(
-                self._remote.client.chat.completions.create, self._body(prompt, sampling)
-            ):
+            for choice in self._remote.choices(create, self._body(prompt, sampling)):
                 if piece := choice.delta.content:
                     text += piece
                     yield piece
                 ended = choice.finish_reason
-        finish: Literal["stop", "length"] = "length" if ended == "length" else "stop"
-        yield Completion(text, tuple(range(self.count(text))), self._read(prompt), finish)
+        yield Completion(text, tuple(range(self.count(text))), self._read(prompt), finish_of(ended))
 
     @override
     def count(self, text: str) -> int:

@@ -16,7 +16,7 @@ import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from openai.types import Completion as Reply
@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from personaplug import models
 from personaplug.backbones.remote.backbone import RemoteBackbone
-from personaplug.backbones.remote.client import Remote, sampled
+from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_embedding, load_tokenizer
 from personaplug.errors import DataError
 from personaplug.tokenized import TokenizedBackbone, chat_text, with_prefix
@@ -163,7 +163,7 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
 
     def _whole(self, prompt: Prompt, text: str, ids: Sequence[int] | None, ended: str | None) -> Completion:
         """An answer with its token ids, but for the one that ended it."""
-        finish: Literal["stop", "length"] = "length" if ended == "length" else "stop"
+        finish = finish_of(ended)
         if ids is None:  # of an older server
             ids = self.tokenizer(text, add_special_tokens=False).input_ids
         elif finish == "stop" and ids and ids[-1] in self.tokenizer.all_special_ids:

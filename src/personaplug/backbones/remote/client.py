@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import openai
 
@@ -134,6 +134,11 @@ class Remote:
 
 def _line(said: object) -> str:
     return " ".join(str(said).split())[:_SHOWN]
+
+
+def finish_of(reason: str | None) -> Literal["stop", "length"]:
+    """Why an answer ended, by what the server gives as its reason: servers have more of them than we tell apart."""
+    return "length" if reason == "length" else "stop"
 
 
 def sampled(sampling: Sampling) -> dict[str, Any]:
