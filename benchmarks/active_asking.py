@@ -4,7 +4,7 @@
 
 On a set that `personaplug simulate` built. `lowrank` learns its directions from other users' drawn pairs. New users
 are then asked about pairs of answers to the train prompts, either drawn or chosen (the highest usefulness among the
-pairs of some drawn prompts), answer by their true rewards, and after each answer get the best of the stored answers to
+pairs of some drawn prompts: what teaches most of these), answer by their true rewards, and after each answer get the best of the stored answers to
 every test prompt by what is believed of them. What is reported: their mean reward after each number of pairs, and how
 many chosen pairs reach the reward of so many drawn ones, with a 95% bootstrap over users.
 
@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="drawn prompts that a chosen pair is chosen of")
     parser.add_argument("--encoder", choices=sorted(ENCODERS), default="style", help="what sees the answers")
     parser.add_argument("--temperature", type=float, default=0.0, help="of the answers' noise")
+    parser.add_argument("--draws", type=int, default=3, help="times that each user is asked anew; their rewards' mean counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true", help="write the result and the claim")
     args = parser.parse_args()
@@ -65,7 +66,10 @@ def main() -> None:
     asked = task.users_of("test")[: args.users]
     users = Users(task.users.rewards, task.users.weights[asked])
     worth = [users.values(task.panel, s.raw) for s in (task.train_answers, task.test_answers)]
-    curves = {how: ask_all(method, how, train, test, worth, args) for how in ("drawn", "chosen")}
+    curves = {
+        how: np.mean([ask_all(method, how, train, test, worth, args, draw) for draw in range(args.draws)], axis=0)
+        for how in ("drawn", "chosen")
+    }
     found = summary(curves, worth[1])
     for key, value in found.items():
         print(key, value)
@@ -105,12 +109,12 @@ def along(method: LowRank, answers: AnswerSet) -> Floats:
 
 
 def ask_all(
-    method: LowRank, how: str, train: Floats, test: Floats, worth: list[Floats], args: argparse.Namespace
+    method: LowRank, how: str, train: Floats, test: Floats, worth: list[Floats], args: argparse.Namespace, draw: int
 ) -> Floats:
     """Reward of each user after each number of pairs [u, k + 1]."""
     curves = []
     for user in range(len(worth[0])):
-        rng = np.random.default_rng([args.seed, user])
+        rng = np.random.default_rng([args.seed + draw, user])
         belief, pairs = method.prior, np.zeros((0, train.shape[-1]))
         rewards = [reward(belief.mean, test, worth[1][user])]
         for _ in range(args.pairs):

@@ -325,6 +325,24 @@ def test_a_belief_grows_surer_with_each_pair_whatever_their_order(rank, n, seed)
     )  # the maximum of a concave function
 
 
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
+@settings(max_examples=40)
+def test_usefulness_is_how_much_the_variance_of_all_pairs_falls(rank, n, seed):
+    rng = np.random.default_rng(seed)
+    belief, pairs = Belief(rng.normal(size=rank), np.diag(rng.uniform(0.1, 3, rank))), rng.normal(size=(n, rank))
+    chance = 1 / (1 + np.exp(-pairs @ belief.mean))
+    falls = []
+    for x, p in zip(pairs, chance, strict=True):
+        after = np.linalg.inv(np.linalg.inv(belief.covariance) + p * (1 - p) * np.outer(x, x))
+        falls.append(np.einsum("nr,rs,ns->n", pairs, belief.covariance - after, pairs).mean())
+    np.testing.assert_allclose(usefulness(belief, pairs), falls, atol=1e-9)
+
+
+def test_of_two_open_questions_the_one_that_settles_others_is_asked_first():
+    belief = Belief(np.zeros(2), np.eye(2))
+    assert next_pair(belief, np.array([[1.1, 0.0], [0.0, 1.0], [0.0, 0.9], [0.0, 0.8]])) == 1
+
+
 def test_what_is_open_and_uncertain_is_asked_first():
     belief = Belief(np.array([0.0, 4.0]), np.diag([1.0, 0.01]))
     pairs = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])

@@ -201,7 +201,7 @@ class LowRank(Layered):
         return np.asarray(self.along(prompt, answers) @ self.belief(profile).mean)
 
     def ask(self, profile: Profile, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> tuple[int, int, int]:
-        """Which two answers to which prompt to show the user next: what they say of these would teach most.
+        """Which two answers to which prompt to show the user next: what they say of these teaches most of all of them.
 
         Args:
             profile: of the user.

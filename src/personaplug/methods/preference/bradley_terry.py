@@ -62,15 +62,19 @@ def _loss(weights: Floats, mean: Floats, precision: Floats, pairs: Floats) -> fl
 
 
 def usefulness(belief: Belief, pairs: Floats) -> Floats:
-    """How much asking about each pair [n, r] would teach [n]: the belief's variance along it times how open it is.
+    """How much surer asking about each pair [n, r] makes one of all of them: the mean fall of their variance [n].
 
-    The expected gain of a Bernoulli answer to second order, p(1 - p) x'Cx, where p is the chance of the answer with the
-    belief's own spread in it (MacKay 1992; active choice of pairs as in PReF, arXiv 2503.06358).
+    With x the pair asked about, p its chance and C the belief's covariance, Laplace's update takes
+    p(1 - p) (x'Cz)² / (1 + p(1 - p) x'Cx) from the variance along each pair z. That is design by the mean variance of what
+    is to be predicted (Bayesian A-optimality, Chaloner and Verdinelli 1995; Cohn 1996): a pair that is uncertain itself
+    and like no other says little of what will be chosen among. Asking users actively: PReF, arXiv 2503.06358.
     """
-    spread = np.einsum("nr,rs,ns->n", pairs, belief.covariance, pairs)
-    middle = pairs @ belief.mean / np.sqrt(1.0 + np.pi * spread / 8.0)
-    chance = _logistic(middle)
-    return np.asarray(chance * (1.0 - chance) * spread)
+    along = pairs @ belief.covariance
+    spread = np.einsum("nr,nr->n", along, pairs)
+    chance = _logistic(pairs @ belief.mean)
+    known = chance * (1.0 - chance)  # of the pair asked about, once it is answered
+    shared = np.einsum("nr,rs,ns->n", along, pairs.T @ pairs / len(pairs), along)
+    return np.asarray(known * shared / (1.0 + known * spread))
 
 
 def next_pair(belief: Belief, pairs: Floats) -> int:
