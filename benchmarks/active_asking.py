@@ -3,10 +3,10 @@
     python benchmarks/active_asking.py runs/personalllm/local [--users 200] [--pairs 30] [--record]
 
 On a set that `personaplug simulate` built. `lowrank` learns its directions from other users' drawn pairs. New users
-are then asked about pairs of answers to the train prompts, either drawn or chosen (the highest usefulness among the
-pairs of some drawn prompts: what teaches most of these), answer by their true rewards, and after each answer get the best of the stored answers to
-every test prompt by what is believed of them. What is reported: their mean reward after each number of pairs, and how
-many chosen pairs reach the reward of so many drawn ones, with a 95% bootstrap over users.
+are then asked about pairs of answers to the train prompts, either drawn or chosen (of the pairs of some drawn prompts
+the one that teaches most of them all), answer by their true rewards, and after each answer get the best of the stored
+answers to every test prompt by what is believed of them. What is reported: their mean reward after each number of
+pairs, and how many chosen pairs reach the reward of so many drawn ones, with a 95% bootstrap over users.
 
 Shapes: u: users, k: pairs asked, p: prompts, a: answers to a prompt, r: rank.
 """
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=16, help="drawn prompts that a chosen pair is chosen of")
     parser.add_argument("--encoder", choices=sorted(ENCODERS), default="style", help="what sees the answers")
     parser.add_argument("--temperature", type=float, default=0.0, help="of the answers' noise")
-    parser.add_argument("--draws", type=int, default=3, help="times that each user is asked anew; their rewards' mean counts")
+    parser.add_argument("--draws", type=int, default=3, help="times that each user is asked anew; the mean counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--record", action="store_true", help="write the result and the claim")
     args = parser.parse_args()

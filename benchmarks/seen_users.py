@@ -1,28 +1,36 @@
-"""What trained methods are worth to users of whom they learned, beside those whom they never met.
+"""What methods are worth to users of whom they learned, beside those whom they never met.
 
-    python benchmarks/seen_users.py TASK.toml ARTIFACT... [--users 96] [--results benchmarks]
+    python benchmarks/seen_users.py TASK.toml [ARTIFACT ...] [--methods "icl 5,neighbours,lowrank"] [--users 96]
 
-TASK.toml is an experiment with `split = "user"`; each artifact is a folder that `personaplug bench` left of it, one a
-seed. Both kinds of users ask prompts that are in no training. Reported for each kind: mean reward over users, mean over
-artifacts, that of the bare model, and the paired gain over it, with 95% bootstraps over users.
+TASK.toml is an experiment with `split = "user"`. Each artifact is a folder that `personaplug bench` left of it, one a
+seed; methods are the experiment's own that learn in a moment. Both kinds of users ask prompts that are in no training.
+Reported for each method and kind: mean reward over users, mean over artifacts, and the paired gain over the bare model,
+with 95% bootstraps over users. What seen_users.json says of methods that are not measured now stays.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from personaplug import registry
-from personaplug.assembly import build_task, load
-from personaplug.bench.experiment import read_run
+from personaplug.assembly import load
+from personaplug.bench.experiment import Experiment, read_run
+from personaplug.bench.plan import entries
 from personaplug.bench.results import commit, versions, write_json
 from personaplug.bench.run import Measuring, measure, with_judgement
 from personaplug.config import read_toml
+from personaplug.methods.base import Method
 from personaplug.metrics import Interval, bootstrap, paired_bootstrap
 from personaplug.spread import spread
 from personaplug.tasks.personalllm import PersonalLLM
+from personaplug.types import Example
 
 HERE = Path(__file__).parent
 
@@ -30,35 +38,59 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", type=Path)
-    parser.add_argument("artifacts", type=Path, nargs="+")
+    parser.add_argument("artifacts", type=Path, nargs="*")
+    parser.add_argument("--methods", default="", help="of the experiment, with commas between")
     parser.add_argument("--users", type=int, default=96, help="of each kind")
     parser.add_argument("--results", type=Path, default=HERE, help="folder of seen_users.json")
     args = parser.parse_args()
     run = read_run(read_toml(args.experiment), str(args.experiment))
-    task = build_task(run.task)
-    assert isinstance(task, PersonalLLM), "the task must be personalllm"
-    kinds = {"seen": task.users_of("train"), "unseen": task.users_of("test")}
-    examples = {kind: spread(task.requests(users, "test"), args.users) for kind, users in kinds.items()}
-    made = [load(folder, None) for folder in args.artifacts]
-    methods = [m.method for m in made]
-    bare = registry.build("method", "none", {}, backbone=made[0].backbone, task=task.info)
-    found = {}
-    for kind, asked in examples.items():
-        rewards = []
-        for method in [bare, *methods]:
-            row = measure(method, task.info, asked, Measuring(generate=len(asked)))
-            rewards.append(with_judgement(row, task, asked).values["user_reward"])
-            print(kind, method.name, np.mean(rewards[-1]), flush=True)
-        ours = np.mean(rewards[1:], axis=0).tolist()
-        found[kind] = {
-            "users": len({e.history.user for e in asked}),
-            "none": _ends(bootstrap(rewards[0])),
-            methods[0].name: _ends(bootstrap(ours)),
-            "gain": _ends(paired_bootstrap(ours, rewards[0])),
-            "each": [float(np.mean(r)) for r in rewards[1:]],
-        }
-        print(kind, found[kind])
-    write_json(args.results / "seen_users.json", {**found, "commit": commit(), "versions": versions()})
+    path = args.results / "seen_users.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = Experiment(run, Path(folder), args.experiment.stem)
+        task = experiment.task
+        assert isinstance(task, PersonalLLM), "the task must be personalllm"
+        kinds = {"seen": task.users_of("train"), "unseen": task.users_of("test")}
+        examples = {kind: spread(task.requests(users, "test"), args.users) for kind, users in kinds.items()}
+        bare = registry.build("method", "none", {}, backbone=experiment.backbone, task=task.info)
+        alone = {kind: rewards(bare, task, asked) for kind, asked in examples.items()}
+        for name, methods in groups(experiment, args.methods.split(",") if args.methods else [], args.artifacts):
+            for kind, asked in examples.items():
+                each = [rewards(method, task, asked) for method in methods]
+                own = found.setdefault(kind, {})
+                own["none"], own[name] = said([alone[kind]], alone[kind]), said(each, alone[kind])
+                print(kind, name, own[name], flush=True)
+            write_json(path, found)  # after each: what was measured is not lost with what follows
+        experiment.close()
+
+
+def groups(
+    experiment: Experiment, labels: Sequence[str], folders: Sequence[Path]
+) -> Iterator[tuple[str, list[Method]]]:
+    """Each method's name with its fitted instances: those of the experiment first, then the artifacts'."""
+    for entry in entries(experiment.run, labels, prefix=True) if labels else []:
+        yield entry.label, [experiment.fit(entry.run, entry.label).assembly.method]
+    made = [load(folder, None, experiment.backbone).method for folder in folders]
+    for name in dict.fromkeys(method.name for method in made):
+        yield name, [method for method in made if method.name == name]
+
+
+def rewards(method: Method, task: PersonalLLM, asked: Sequence[Example]) -> list[float]:
+    """What the method's answers are worth to those who ask."""
+    row = measure(method, task.info, asked, Measuring(generate=len(asked)))
+    return list(with_judgement(row, task, asked).values["user_reward"])
+
+
+def said(each: Sequence[Sequence[float]], alone: Sequence[float]) -> dict[str, Any]:
+    ours = np.mean(each, axis=0).tolist()
+    return {
+        "users": len(ours),
+        "reward": _ends(bootstrap(ours)),
+        "gain": _ends(paired_bootstrap(ours, alone)),
+        "each": [float(np.mean(r)) for r in each],
+        "commit": commit(),
+        "versions": versions(),
+    }
 
 
 def _ends(interval: Interval) -> list[float]:
