@@ -8,6 +8,7 @@ import uuid
 import pytest
 
 from personaplug.errors import DataError
+from personaplug.stores.database.connection import Database
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.types import Behavior
 
@@ -40,6 +41,21 @@ def test_writers_at_once_lose_and_double_nothing(postgres_url: str) -> None:
         assert len(store.history(user)) == 6 * 10 + 10
         assert store.forget(user).behaviors == 70
     store.close()
+
+
+def test_a_writer_that_hangs_holds_nobody_up_for_ever(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("personaplug.stores.database.connection.WAIT", 1)
+    other, hanging = SqlStore(SqlConfig(postgres_url)), Database(postgres_url)
+    user = f"{uuid.uuid4()}"
+    with hanging.write() as connection:
+        connection.exec_driver_sql("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(DataError, match="another process has been writing for more than") as error:
+            other.add([Behavior(user, "1", "in", "out")])
+    assert "\n" not in str(error.value)
+    other.add([Behavior(user, "1", "in", "out")])
+    assert len(other.history(user)) == 1
+    hanging.close()
+    other.close()
 
 
 def test_a_nul_is_refused_in_one_line(postgres_url: str) -> None:

@@ -97,9 +97,10 @@ def refusal_of(error: Exception) -> Refusal:
         if isinstance(error, kind) and (status == 404 or not message.startswith(("store ", "backbone "))):
             said = "there is no such user; add some of their history first" if status == 404 else message
             return Refusal(status, said, code=code, retry_after=2 if status == 503 else None)
-    LOG.error("failed", exc_info=error)
     if isinstance(error, PersonaplugError):
+        LOG.error("%s", error)  # says what is wrong in one line, however many requests it meets
         return Refusal(503, "the server cannot do this now; its log says why", code="unavailable", retry_after=10)
+    LOG.error("failed", exc_info=error)
     return Refusal(500, "the server failed at this; its log says why", code="internal_error")
 
 

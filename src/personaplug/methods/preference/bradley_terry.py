@@ -65,9 +65,9 @@ def usefulness(belief: Belief, pairs: Floats) -> Floats:
     """How much surer asking about each pair [n, r] makes one of all of them: the mean fall of their variance [n].
 
     With x the pair asked about, p its chance and C the belief's covariance, Laplace's update takes
-    p(1 - p) (x'Cz)² / (1 + p(1 - p) x'Cx) from the variance along each pair z. That is design by the mean variance of what
-    is to be predicted (Bayesian A-optimality, Chaloner and Verdinelli 1995; Cohn 1996): a pair that is uncertain itself
-    and like no other says little of what will be chosen among. Asking users actively: PReF, arXiv 2503.06358.
+    p(1 - p) (x'Cz)² / (1 + p(1 - p) x'Cx) from the variance along each pair z. That is design by the mean variance of
+    what is to be predicted (Bayesian A-optimality, Chaloner and Verdinelli 1995; Cohn 1996): a pair that is uncertain
+    itself and like no other says little of what will be chosen among. Asking users actively: PReF, arXiv 2503.06358.
     """
     along = pairs @ belief.covariance
     spread = np.einsum("nr,nr->n", along, pairs)

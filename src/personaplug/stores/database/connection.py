@@ -30,6 +30,7 @@ ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may
 _WAYS_OUT = {
     "not a database": "name a personaplug store or a new file",
     "malformed": "restore it from a backup",
+    "lock timeout": f"another process has been writing for more than {WAIT:.0f} s; try again",
     "locked": f"another process has been writing for more than {WAIT:.0f} s; try again",
     "readonly": "make the file and its folder writable",
     "is full": "free some space",
@@ -243,8 +244,8 @@ def _engine(url: URL) -> Engine:
         )
     except ModuleNotFoundError as error:
         raise missing_extra(f"store {url.drivername!r}", error) from error
+    event.listen(engine, "connect", _prepare_connection if on_sqlite else _bound_waiting)
     if on_sqlite:
-        event.listen(engine, "connect", _prepare_connection)
         event.listen(engine, "begin", _begin)
     return engine
 
@@ -253,6 +254,11 @@ def _prepare_connection(raw: Any, _record: Any) -> None:
     raw.isolation_level = None  # the driver's own BEGIN would come too late; `_begin` sends it
     for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"cache_size=-{CACHE}"):
         raw.execute(f"PRAGMA {pragma}")
+
+
+def _bound_waiting(raw: Any, _record: Any) -> None:
+    raw.execute(f"SET lock_timeout = '{WAIT:g}s'")  # else a writer that hangs holds up all others for ever
+    raw.commit()
 
 
 def _begin(connection: Connection) -> None:
