@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -233,6 +234,31 @@ def test_log_probabilities_are_the_models_and_of_the_text_that_is_shown(tiny_cau
     total = sum(n.logprob for n in noted)
     if end.text:
         assert total == pytest.approx(backbone.score([prompt], [end.text.strip()])[0].logprob, abs=1e-3)
+
+
+def test_the_running_batch_holds_no_more_tokens_than_it_may(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    backbone._ends = set()
+    prompts = prompts_of(backbone)
+    how = [Sampling(max_tokens=60 if i == 3 else 12) for i in range(len(prompts))]
+    long = backbone.left_length(prompts[3]) + 60
+    room = long - 1  # the long answer alone is more than may be held; two of the others are less
+    seen: list[list[int]] = []
+    ends: dict[int, object] = {}
+
+    def watched(i: int, event: object) -> None:
+        seen.append([a.length for a in scheduler._running])
+        ends[i] = event
+
+    with Scheduler(backbone, rows=6, tokens=room) as scheduler:
+        for i, (prompt, sampling) in enumerate(zip(prompts, how, strict=True)):
+            scheduler.submit(prompt, sampling, partial(watched, i))
+    assert [ends[i] for i in range(len(prompts))] == [
+        backbone.generate([p], s)[0] for p, s in zip(prompts, how, strict=True)
+    ]
+    assert max(len(lengths) for lengths in seen) > 1
+    assert [long] in seen
+    assert all(len(lengths) * max(lengths) <= room for lengths in seen if len(lengths) > 1)
 
 
 def test_an_answer_ends_where_the_context_does(tiny_causal: Path) -> None:

@@ -38,6 +38,7 @@ class Answer:
         apart: it was in a group that could not be read; next time it is read alone.
         turned: when its turn came while it had no prompt (`time.perf_counter`), or None: then nobody waited for that.
         began: when its prompt was read, or None if it waits.
+        length: tokens that the model may hold of it in the end.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Answer:
         self.apart = False
         self.turned: float | None = None
         self.began: float | None = None
+        self.length = 0
         self._backbone = backbone
         self._pieces: SimpleQueue[Event] = SimpleQueue()
         self._hand = sink or self._pieces.put
@@ -122,6 +124,8 @@ class Scheduler:
         backbone: what answers; until `close`, its `generate` asks here too, so that nobody else runs it meanwhile.
         rows: answers decoded together at most.
         waiting: answers that may wait beside these.
+        tokens: that the running batch may hold, its answers times the longest of them (prompt and answer): what bounds
+            the model's memory. A longer answer runs alone. 0 is no limit.
         piece: prompt tokens read between two steps: longer prompts do not hold up the answers that are running.
         niceness: how far its thread stands back where processors are short (on Linux; 0 to 19): new requests wait for a
             server's other threads, which need little.
@@ -135,11 +139,18 @@ class Scheduler:
     gives_logprobs = True
 
     def __init__(
-        self, backbone: InProcessBackbone, rows: int = 16, waiting: int = 256, piece: int = 512, niceness: int = 0
+        self,
+        backbone: InProcessBackbone,
+        rows: int = 16,
+        waiting: int = 256,
+        tokens: int = 65_536,
+        piece: int = 512,
+        niceness: int = 0,
     ) -> None:
         self.backbone = backbone
         self.rows = rows
         self.waiting = waiting
+        self.tokens = tokens
         self.piece = piece
         self.niceness = niceness
         self._queue: deque[Answer] = deque()
@@ -272,6 +283,8 @@ class Scheduler:
             try:
                 answer.choice.done |= answer.cancelled
                 self._fit(answer, prompt)
+                if not self._holds([*self._running, *ready, answer]):
+                    break  # it is next: whoever is shorter and came later does not pass it again and again
                 unread = 0 if answer.choice.done else self.backbone.unread(prompt)
                 # Where nothing of a long prompt can be kept, it is read at once.
                 if reads and unread > self.piece:
@@ -296,8 +309,13 @@ class Scheduler:
 
     def _fit(self, answer: Answer, prompt: Prompt) -> None:
         """An answer ends where the model's context does."""
-        room = self.backbone.context - self.backbone.left_length(prompt)
-        answer.choice.limit = min(answer.choice.sampling.max_tokens, max(room, 1))
+        left = self.backbone.left_length(prompt)
+        answer.choice.limit = min(answer.choice.sampling.max_tokens, max(self.backbone.context - left, 1))
+        answer.length = left + answer.choice.limit
+
+    def _holds(self, answers: list[Answer]) -> bool:
+        """Whether the batch may hold them; rows are padded to the longest."""
+        return len(answers) == 1 or not self.tokens or len(answers) * max(a.length for a in answers) <= self.tokens
 
     def _join(self, ready: list[Answer]) -> None:
         asked = [a for a in ready if not a.choice.done]

@@ -41,6 +41,12 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         float, typer.Option(min=0, metavar="N", help="Requests a second for one user; 0 for no limit.")
     ] = 10,
     rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
+    batch_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="What these may hold, answers times the longest prompt and answer; 0 for no limit."
+        ),
+    ] = 65_536,
     waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
     openvino: Annotated[
         bool | None,
@@ -79,6 +85,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         rate=rate,
         user_rate=user_rate,
         rows=rows,
+        batch_tokens=batch_tokens,
         waiting=waiting,
         request_seconds=seconds,
         openvino=openvino,

@@ -213,5 +213,5 @@ def engine_of(backbone: Backbone, settings: Settings) -> Engine:
 
     if isinstance(backbone, InProcessBackbone):
         backbone.remembers = settings.prompts
-        return Scheduler(backbone, settings.rows, settings.waiting, niceness=NICENESS)
+        return Scheduler(backbone, settings.rows, settings.waiting, settings.batch_tokens, niceness=NICENESS)
     return Threads(backbone, settings.rows, settings.waiting)

@@ -24,6 +24,7 @@ class Settings:
         max_tokens: of an answer.
         answers: to one request (`n`, times the prompts).
         rows: answers decoded together.
+        batch_tokens: that these may hold, rows times the longest; 0 is no limit.
         waiting: answers that may wait beside these.
         threads: for what would block: the store, preparing users, personas.
         prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
@@ -46,6 +47,7 @@ class Settings:
     max_tokens: int = 4096
     answers: int = 16
     rows: int = 16
+    batch_tokens: int = 65_536
     waiting: int = 256
     threads: int = 8
     prompt_cache: int = 256 << 20
