@@ -49,13 +49,17 @@ def pooled(folder: Path, experiment: str) -> dict[Key, Row]:
 
 def scores(rows: dict[Key, Row]) -> str:
     """Markdown: each method's reward by history, and what its prompts cost."""
-    lines = ["| method | prompt tokens | " + " | ".join(f"{n} pairs" for n in SIZES) + " | shuffled users |"]
+    lines = ["| method | prompt tokens | " + " | ".join(_pairs(n) for n in SIZES) + " | shuffled users |"]
     lines.append("|---" * (len(SIZES) + 3) + "|")
     for method in dict.fromkeys(method for method, _ in rows):
         own = rows[method, ""]
         cells = [_cell(rows.get((method, control))) for control in [*SIZES.values(), SHUFFLED]]
         lines.append(f"| {method} | {own.prompt_tokens + own.prefix_tokens:.0f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _pairs(n: int) -> str:
+    return "1 pair" if n == 1 else f"{n} pairs"
 
 
 def _cell(row: Row | None) -> str:
@@ -77,7 +81,7 @@ def medians(rows: dict[Key, Row]) -> str:
 
 def gains(rows: dict[Key, Row]) -> str:
     """Markdown: the preference plug's gain over each other method with the same history, or with the whole one."""
-    lines = ["| over | " + " | ".join(f"{n} pairs" for n in SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
+    lines = ["| over | " + " | ".join(_pairs(n) for n in SIZES) + " |", "|---" * (len(SIZES) + 1) + "|"]
     for method in dict.fromkeys(method for method, _ in rows if method != OURS):
         cells = []
         for control in SIZES.values():
