@@ -37,18 +37,19 @@ class Parrot(EchoBackbone):
 
 
 class Slow(EchoBackbone):
-    """Says a word every 10 ms for as long as it is let; `ended` is set when it was stopped or done."""
+    """Says a word every 10 ms for as long as it is let; `began` is set by the first, `ended` when stopped or done."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said = 0
-        self.ended = Event()
+        self.began, self.ended = Event(), Event()
 
     def stream(self, prompt, sampling):
         try:
             for _ in range(sampling.max_tokens):
                 time.sleep(0.01)
                 self.said += 1
+                self.began.set()
                 yield "word "
         finally:
             self.ended.set()
