@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import CancelledError
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
 from personaplug.decoding import Choice
 from personaplug.errors import BusyError, DataError
 from personaplug.scheduler import Answer, Scheduler
-from personaplug.types import Message, Prompt, Sampling
+from personaplug.types import Message, Piece, Prompt, Sampling
 
 D = 32
 
@@ -259,6 +259,30 @@ def test_the_running_batch_holds_no_more_tokens_than_it_may(tiny_causal: Path) -
     assert max(len(lengths) for lengths in seen) > 1
     assert [long] in seen
     assert all(len(lengths) * max(lengths) <= room for lengths in seen if len(lengths) > 1)
+
+
+def test_a_long_answer_that_is_cancelled_while_it_waits_for_room_holds_nobody_up(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    backbone._ends = set()
+    prompt = Prompt((Message("user", "a"),))
+    ended: list[str] = []
+    later: list[Answer] = []
+    submitted = Event()
+
+    def watched(name: str, event: object) -> None:
+        if not isinstance(event, Piece):
+            ended.append(name)
+        elif name == "running" and not later:  # from here on it runs, and the others wait
+            later.append(scheduler.submit(prompt, Sampling(max_tokens=60), partial(watched, "too long")))
+            later[0].cancel()
+            later.append(scheduler.submit(prompt, Sampling(max_tokens=2), partial(watched, "after")))
+            submitted.set()
+
+    with Scheduler(backbone, tokens=2 * (backbone.left_length(prompt) + 40)) as scheduler:
+        scheduler.submit(prompt, Sampling(max_tokens=40), partial(watched, "running"))
+        assert submitted.wait(20)
+    assert sorted(ended[:2]) == ["after", "too long"]
+    assert ended[2] == "running"
 
 
 def test_an_answer_ends_where_the_context_does(tiny_causal: Path) -> None:

@@ -314,8 +314,9 @@ class Scheduler:
         answer.length = left + answer.choice.limit
 
     def _holds(self, answers: list[Answer]) -> bool:
-        """Whether the batch may hold them; rows are padded to the longest."""
-        return len(answers) == 1 or not self.tokens or len(answers) * max(a.length for a in answers) <= self.tokens
+        """Whether the batch may hold them; rows are padded to the longest, and what is done takes none."""
+        lengths = [a.length for a in answers if not a.choice.done]
+        return len(lengths) <= 1 or not self.tokens or len(lengths) * max(lengths) <= self.tokens
 
     def _join(self, ready: list[Answer]) -> None:
         asked = [a for a in ready if not a.choice.done]
