@@ -142,7 +142,7 @@ def test_an_answer_that_takes_too_long_is_ended(path) -> None:
     with served(text_service(path, slow, replace(OPEN, request_seconds=0.3)), path) as live, live.client() as web:
         refused = web.post("/v1/chat/completions", json=CHAT | {"max_tokens": 4000})
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "timeout")
-        assert slow.ended.wait(20)
+        assert slow.ended.wait(2)
         assert slow.said < 200
         with web.stream("POST", "/v1/chat/completions", json=CHAT | {"max_tokens": 4000, "stream": True}) as stream:
             lines = [line for line in stream.iter_lines() if line]
@@ -159,8 +159,8 @@ def test_nothing_is_computed_for_a_client_who_has_gone(path, stream) -> None:
             assert slow.began.wait(20)
             if stream:
                 connection.getresponse().read(1)
-        assert slow.ended.wait(20)
-        assert slow.said < 1000
+        assert slow.ended.wait(2)
+        assert slow.said < 300
         assert service_is_idle(live)
 
 
