@@ -54,12 +54,13 @@ def main() -> None:
         examples = {kind: spread(task.requests(users, "test"), args.users) for kind, users in kinds.items()}
         bare = registry.build("method", "none", {}, backbone=experiment.backbone, task=task.info)
         alone = {kind: rewards(bare, task, asked) for kind, asked in examples.items()}
+        for kind, own in alone.items():
+            found.setdefault(kind, {})["none"] = said([own], own)
         for name, methods in groups(experiment, args.methods.split(",") if args.methods else [], args.artifacts):
             for kind, asked in examples.items():
                 each = [rewards(method, task, asked) for method in methods]
-                own = found.setdefault(kind, {})
-                own["none"], own[name] = said([alone[kind]], alone[kind]), said(each, alone[kind])
-                print(kind, name, own[name], flush=True)
+                found[kind][name] = said(each, alone[kind])
+                print(kind, name, found[kind][name], flush=True)
             write_json(path, found)  # after each: what was measured is not lost with what follows
         experiment.close()
 

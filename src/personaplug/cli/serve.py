@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from personaplug.serve.service import Served, Service
     from personaplug.serve.settings import Settings
     from personaplug.stores.base import Store
+    from personaplug.stores.database.keys import KeyTable
 
 EPILOG = (
     "Examples: personaplug serve runs/mail/plug --store users.db"
@@ -41,12 +42,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         float, typer.Option(min=0, metavar="N", help="Requests a second for one user; 0 for no limit.")
     ] = 10,
     rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
-    batch_tokens: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="What these may hold, answers times the longest prompt and answer; 0 for no limit."
-        ),
-    ] = 65_536,
+    batch_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="Tokens of these; 0 for no limit.")] = 65_536,
     waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
     openvino: Annotated[
         bool | None,
@@ -72,7 +68,6 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
 ) -> None:
     """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
     from personaplug.serve.app import create_app
-    from personaplug.serve.keys import KeyRing
     from personaplug.serve.running import is_loopback, log_to_stderr, server
     from personaplug.serve.settings import Settings
     from personaplug.serve.tracing import tracing_of
@@ -95,9 +90,8 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
-        if not settings.open_locally and not KeyRing(keys).any_good():
-            way_out = f"make a key with `personaplug keys create --store {store}`"
-            raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
+        if not settings.open_locally:
+            _check_keys(keys, host, store)
         service = _service(named, opened, settings)
         app = create_app(service, keys, report, tracing)
         left.pop_all()  # the app closes all of them
@@ -108,6 +102,15 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     running.run()
     if not running.started:
         raise ConfigError(f"--port {port}: {host} does not give it; name another one")
+
+
+def _check_keys(keys: KeyTable, host: str, store: str) -> None:
+    """Others can reach this address: there must be a key."""
+    from personaplug.serve.keys import KeyRing
+
+    if not KeyRing(keys).any_good():
+        way_out = f"make a key with `personaplug keys create --store {store}`"
+        raise ConfigError(f"--host {host}: others could reach the users; {way_out}")
 
 
 def _backbone(sets: list[str]) -> dict[str, Any]:

@@ -27,11 +27,12 @@ PAGE = 16_384  # bytes of a page of a new file: of SQLite's own 4,096 a vector o
 CACHE = 16_384  # KiB of pages that a connection keeps: the inner pages of large tables' trees, and one block's digests
 ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may still be in the files
 
+_WRITING = f"another process has been writing for more than {WAIT:.0f} s; try again"
 _WAYS_OUT = {
     "not a database": "name a personaplug store or a new file",
     "malformed": "restore it from a backup",
-    "lock timeout": f"another process has been writing for more than {WAIT:.0f} s; try again",
-    "locked": f"another process has been writing for more than {WAIT:.0f} s; try again",
+    "lock timeout": _WRITING,
+    "locked": _WRITING,
     "readonly": "make the file and its folder writable",
     "is full": "free some space",
     "unable to open": "check that you may read and write it",
