@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug import registry
 from personaplug.assembly import build_encoder
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import commit, versions, write_json
+from personaplug.core import registry
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
 from personaplug.metrics import Interval

@@ -29,12 +29,12 @@ from personaplug.bench.plan import entries
 from personaplug.bench.results import write_json
 from personaplug.cli.steps import Steps
 from personaplug.cli.train import read_experiment
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
+from personaplug.core.spacing import spread
+from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
 from personaplug.metrics import paired_bootstrap
 from personaplug.plug import PlugConfig
-from personaplug.spread import spread
-from personaplug.types import Example, History, Profile
 
 HERE = Path(__file__).parent
 SHARES = (0.1, 0.25)

@@ -35,9 +35,9 @@ from personaplug import data
 from personaplug.assembly import build_backbone, build_method
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
+from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.base import TextRole, Vectors
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
-from personaplug.types import Behavior, History, Profile, Request
 from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent

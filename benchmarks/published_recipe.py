@@ -29,9 +29,9 @@ from personaplug import data
 from personaplug.assembly import build_backbone, build_encoder, build_method, build_task
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
+from personaplug.core.types import Profile
 from personaplug.models import resolve
 from personaplug.training import TrainingConfig
-from personaplug.types import Profile
 from personaplug.vectors import VectorCache, behavior_text
 
 HERE = Path(__file__).parent

@@ -23,12 +23,12 @@ import bm25s
 import numpy as np
 from typing_extensions import override
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
+from personaplug.core import registry
+from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
-from personaplug.types import Behavior, History, Profile, Request
 from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent

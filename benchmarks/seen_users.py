@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from personaplug import registry
 from personaplug.assembly import load
 from personaplug.bench.experiment import Experiment, read_run
 from personaplug.bench.plan import entries
 from personaplug.bench.results import commit, versions, write_json
 from personaplug.bench.run import Measuring, measure, with_judgement
-from personaplug.config import read_toml
+from personaplug.core import registry
+from personaplug.core.config import read_toml
+from personaplug.core.spacing import spread
+from personaplug.core.types import Example
 from personaplug.methods.base import Method
 from personaplug.metrics import Interval, bootstrap, paired_bootstrap
-from personaplug.spread import spread
 from personaplug.tasks.personalllm import PersonalLLM
-from personaplug.types import Example
 
 HERE = Path(__file__).parent
 

@@ -48,9 +48,9 @@ from personaplug import data
 from personaplug.assembly import RunConfig, assemble, build_store, load
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
+from personaplug.core.types import Behavior
 from personaplug.personalizer import Personalizer
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m:plug"

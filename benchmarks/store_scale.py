@@ -33,9 +33,9 @@ import numpy as np
 
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
+from personaplug.core.types import Behavior
 from personaplug.stores.base import VectorRow
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
 
 HERE = Path(__file__).parent
 BEHAVIORS = 20

@@ -22,7 +22,7 @@ WRITERS, CALLS = 8, 50
 WRITE = """
 import sys
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
+from personaplug.core.types import Behavior
 name, path, calls = sys.argv[1:]
 store = SqlStore(SqlConfig(path))
 print("ready", flush=True)

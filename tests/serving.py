@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.core import registry
+from personaplug.core.types import Message, Prompt
 from personaplug.personalizer import Personalizer
 from personaplug.serve.app import create_app
 from personaplug.serve.engine import Threads
@@ -24,7 +25,6 @@ from personaplug.serve.settings import Settings
 from personaplug.serve.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Message, Prompt
 from personaplug.vectors import VectorCache
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
-from personaplug.errors import ConfigError, MismatchError, ModelError
+from personaplug.core.errors import ConfigError, MismatchError, ModelError
+from personaplug.core.types import Sampling
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Sampling
 
 BACKBONE = Part("causal", "causal:tiny@abc", 32, {"model": "tiny"})
 ENCODER = Part("hashing", "hashing:64", 64, {"width": 64})

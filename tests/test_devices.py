@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from personaplug.core.errors import ConfigError
 from personaplug.devices import pick_device, pick_dtype
-from personaplug.errors import ConfigError
 
 
 def test_auto_is_a_device_that_computes_here():

@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior
 from personaplug.jsonl_reader import read_behaviors, read_task_json
-from personaplug.types import Behavior
 
 GOOD = {"user": "ana", "id": "1", "at": 1, "input": "hi", "output": "ho"}
 

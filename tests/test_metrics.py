@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import DataError, UnknownNameError
+from personaplug.core.errors import DataError, UnknownNameError
 from personaplug.metrics import METRICS, bootstrap, compute, labels, paired_bootstrap, per_example
 
 TAGS = ("comedy", "dark comedy", "true story")

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from personaplug import Behavior, Message, Personalizer, Request, Sampling
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.core.errors import ConflictError, UnknownUserError
+from personaplug.core.registry import build
+from personaplug.core.types import History, Profile, Prompt, State, Weight
 from personaplug.encoders.base import NoConfig
-from personaplug.errors import ConflictError, UnknownUserError
 from personaplug.methods.base import Method
-from personaplug.registry import build
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import History, Profile, Prompt, State, Weight
 
 
 class Counting(Method):
@@ -243,7 +243,7 @@ def test_from_pretrained_makes_the_store_and_answers(tmp_path):
 def test_a_plug_is_refused_in_front_of_another_model(tmp_path: Path) -> None:
     import tiny
     from personaplug.assembly import RunConfig, assemble, build_backbone
-    from personaplug.errors import MismatchError
+    from personaplug.core.errors import MismatchError
 
     run = RunConfig(
         backbone={"name": "causal", "model": str(tiny.save_causal(tmp_path / "one")), "dtype": "float32"},

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
+from personaplug.core.types import Message, Prompt, Scored
 from personaplug.score_cache import ScoreCache
-from personaplug.types import Message, Prompt, Scored
 
 
 class Counting(EchoBackbone):

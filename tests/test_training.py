@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 from personaplug.training import Draw, Training, TrainingConfig, newest_checkpoint, plan
 
 

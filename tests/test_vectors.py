@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug import vectors as module
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, History
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
-from personaplug.errors import ConfigError
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior, History
 from personaplug.vectors import VectorCache, behavior_text
 
 TEMPLATE = "{input} {output}"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Message, Request
 from personaplug.tasks.base import Wording
-from personaplug.types import Behavior, Message, Request
 from personaplug.wording import Budget, with_items, with_words
 
 LAMP_1 = (

@@ -9,21 +9,21 @@ __version__ = "0.1.0"
 
 # Public name -> module. Resolved on first use, so that `import personaplug` never imports torch.
 _HOMES = {
-    "Behavior": "types",
-    "History": "types",
-    "Message": "types",
-    "PersonaplugError": "errors",
+    "Behavior": "core.types",
+    "History": "core.types",
+    "Message": "core.types",
+    "PersonaplugError": "core.errors",
     "Personalizer": "personalizer",
-    "Request": "types",
-    "Sampling": "types",
+    "Request": "core.types",
+    "Sampling": "core.types",
 }
 
 __all__ = ["Behavior", "History", "Message", "Personalizer", "PersonaplugError", "Request", "Sampling", "__version__"]
 
 if TYPE_CHECKING:
-    from personaplug.errors import PersonaplugError
+    from personaplug.core.errors import PersonaplugError
+    from personaplug.core.types import Behavior, History, Message, Request, Sampling
     from personaplug.personalizer import Personalizer
-    from personaplug.types import Behavior, History, Message, Request, Sampling
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from personaplug import __version__
-from personaplug.config import from_mapping, to_mapping
-from personaplug.errors import MismatchError, ModelError
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import MismatchError, ModelError
 from personaplug.tasks.base import TaskInfo
 
 WEIGHTS = "model.safetensors"

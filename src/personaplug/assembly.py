@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from personaplug import registry
 from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.backbones.base import Backbone
-from personaplug.config import from_mapping, to_mapping
+from personaplug.core import registry
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder
-from personaplug.errors import ConfigError
 from personaplug.inprocess import InProcessBackbone
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store

@@ -12,7 +12,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from personaplug.types import Prompt, Sampling
+from personaplug.core.types import Prompt, Sampling
 
 _UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
 

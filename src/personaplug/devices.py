@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from personaplug.errors import ConfigError, did_you_mean
+from personaplug.core.errors import ConfigError, did_you_mean
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -16,13 +16,13 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from personaplug.backbones.base import TrainableBackbone
-from personaplug.batching import token_batches
+from personaplug.core.batching import token_batches
+from personaplug.core.errors import DataError, ModelError
+from personaplug.core.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
-from personaplug.errors import DataError, ModelError
 from personaplug.memory import keep_few_kernels
 from personaplug.models import ResolvedModel
 from personaplug.tokenized import TokenizedBackbone
-from personaplug.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 
 PADDING = -100  # in the place of a target token's id
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from personaplug.config import from_mapping
-from personaplug.errors import DataError, did_you_mean
-from personaplug.types import Behavior
+from personaplug.core.config import from_mapping
+from personaplug.core.errors import DataError, did_you_mean
+from personaplug.core.types import Behavior
 
 MAX_LINE_BYTES = 10_000_000
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.errors import DataError, UnknownNameError, did_you_mean
+from personaplug.core.errors import DataError, UnknownNameError, did_you_mean
 
 Answers = Sequence[str | float]
 Floats = NDArray[np.float64]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
+from personaplug.core.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling, Weight
 from personaplug.stores.base import Receipt, Store
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling, Weight
 
 if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from personaplug.types import Behavior
+from personaplug.core.types import Behavior
 
 DISLIKED = "disliked"
 """The field that holds the answer that was liked less."""

@@ -17,10 +17,10 @@ from threading import Condition, Thread, current_thread
 
 import torch
 
-from personaplug.errors import BusyError
+from personaplug.core.errors import BusyError
+from personaplug.core.types import Completion, Piece, Prompt, Sampling
 from personaplug.inprocess import InProcessBackbone
 from personaplug.processors import share_processors
-from personaplug.types import Completion, Piece, Prompt, Sampling
 
 Event = Piece | Completion | Exception
 """What an answer hands out: pieces, then its end."""

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from personaplug.backbones.base import Backbone
-from personaplug.errors import DataError
-from personaplug.types import Needs, Prompt, Scored
+from personaplug.core.errors import DataError
+from personaplug.core.types import Needs, Prompt, Scored
 
 _WAIT = 60.0  # seconds to wait for another process that writes
 _TABLE = "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, logprob REAL NOT NULL, tokens INTEGER NOT NULL)"

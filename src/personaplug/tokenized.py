@@ -15,8 +15,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug.backbones.base import SoftBackbone
-from personaplug.errors import DataError
-from personaplug.types import Message, Prompt
+from personaplug.core.errors import DataError
+from personaplug.core.types import Message, Prompt
 
 _REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
 

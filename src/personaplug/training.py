@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.config import fill
+from personaplug.core.config import fill
+from personaplug.core.types import Behavior, History
 from personaplug.encoders.base import Encoder, TextRole, Vectors
 from personaplug.stores.base import Store, VectorRow
-from personaplug.types import Behavior, History
 
 if TYPE_CHECKING:
     from rich.progress import Task

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from personaplug.config import fill
-from personaplug.types import Behavior, Message, Request
+from personaplug.core.config import fill
+from personaplug.core.types import Behavior, Message, Request
 
 if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone

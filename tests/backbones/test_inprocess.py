@@ -10,8 +10,8 @@ import torch
 import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
-from personaplug.errors import DataError, MismatchError, ModelError
-from personaplug.types import Message, Prompt, Sampling
+from personaplug.core.errors import DataError, MismatchError, ModelError
+from personaplug.core.types import Message, Prompt, Sampling
 
 D = 32
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from personaplug import registry
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.exchange import predict
 from personaplug.bench.run import measure
-from personaplug.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
+from personaplug.core import registry
+from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
+from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 from remote import Reply, scripted
 from serving import OPEN, served, text_service

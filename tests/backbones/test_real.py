@@ -7,7 +7,7 @@ import torch
 
 from personaplug import models
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
-from personaplug.types import Message, Prompt, Sampling
+from personaplug.core.types import Message, Prompt, Sampling
 
 pytestmark = pytest.mark.model
 

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 import tiny
-from personaplug import assembly, registry
+from personaplug import assembly
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
-from personaplug.errors import DataError, MismatchError, ModelError
+from personaplug.core import registry
+from personaplug.core.errors import DataError, MismatchError, ModelError
+from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
-from personaplug.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from remote import vllm_like
 from serving import OPEN, served
 

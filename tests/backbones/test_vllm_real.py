@@ -13,17 +13,17 @@ import httpx
 import pytest
 import torch
 
-from personaplug import registry
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.vllm import packed
-from personaplug.errors import DataError, ModelError
+from personaplug.core import registry
+from personaplug.core.errors import DataError, ModelError
+from personaplug.core.types import Completion, Message, Prompt, Sampling
 from personaplug.methods.plug import PlugMethod
 from personaplug.serve.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
 from personaplug.tokenized import with_prefix
-from personaplug.types import Completion, Message, Prompt, Sampling
 from serving import served
 
 URL = os.environ.get("PERSONAPLUG_TEST_VLLM", "")

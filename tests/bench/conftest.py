@@ -12,17 +12,17 @@ import pytest
 import torch
 from typing_extensions import override
 
-from personaplug import registry
 from personaplug.assembly import RunConfig
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.results import Curve, Result
 from personaplug.bench.run import Row
 from personaplug.bench.summary import summarize
+from personaplug.core import registry
+from personaplug.core.types import Example, History, Message, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig, TrainingResult
-from personaplug.types import Example, History, Message, Profile, Prompt, Request, State, Weight
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,8 +16,8 @@ from personaplug.bench.answer_sets import build
 from personaplug.bench.kept import Kept
 from personaplug.bench.recipe import Recipe, draw_prompts
 from personaplug.bench.tastes import facts, render_facts
-from personaplug.config import from_mapping
-from personaplug.errors import ConfigError, DataError
+from personaplug.core.config import from_mapping
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel
 from personaplug.simulate.answer_set import find_rows, read_answers
 

@@ -8,7 +8,7 @@ import pytest
 
 from personaplug.bench.board import board, cold_start, gather
 from personaplug.bench.results import save
-from personaplug.errors import DataError, UnknownNameError
+from personaplug.core.errors import DataError, UnknownNameError
 
 
 def with_rows(result, *rows):

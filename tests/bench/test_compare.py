@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from personaplug.bench.compare import gain, gain_by_history, gain_by_user, interval, pool
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 
 def test_a_gain_is_positive_where_the_row_is_better_whichever_way_the_metric_points(make_row):

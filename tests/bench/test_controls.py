@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.bench.controls import apply_control, derangement
-from personaplug.errors import ConfigError, DataError
-from personaplug.types import Behavior, Example, History, Request
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Behavior, Example, History, Request
 
 
 def examples(users: int = 4, each: int = 3) -> list[Example]:

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mini_lamp
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.exchange import Draft, check_writable, predict, score_submission, write_submission
 from personaplug.bench.run import Measuring, measure
-from personaplug.errors import ConfigError, DataError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.tasks.lamp import read_outputs
 
 GOLDS = {"10": "Rain in Spain", "20": "Snow", "30": "Wind"}

@@ -8,7 +8,7 @@ from personaplug.bench import results
 from personaplug.bench.experiment import Experiment, Measuring, read_run
 from personaplug.bench.showcase import duel, looks, short_requests
 from personaplug.bench.summary import summarize
-from personaplug.errors import ConfigError, MismatchError
+from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.personalizer import Personalizer
 
 
@@ -208,7 +208,7 @@ def test_a_method_that_fails_is_noted_and_the_others_go_on(bench, parrot, kept, 
 
 def test_where_nothing_can_be_measured_the_error_comes_through_and_no_file_is_left(bench, kept, monkeypatch):
     from personaplug import metrics
-    from personaplug.errors import DataError
+    from personaplug.core.errors import DataError
 
     def fails(*_: object) -> float:
         raise DataError("metric 'accuracy' fails")

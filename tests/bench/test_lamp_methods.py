@@ -11,15 +11,15 @@ import pytest
 
 import mini_lamp
 import tiny
-from personaplug import registry
 from personaplug.assembly import RunConfig, assemble, build_task, encodes
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.bench.exchange import predict
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.bench.run import Measuring, measure
+from personaplug.core import registry
+from personaplug.core.types import Example, Sampling
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
-from personaplug.types import Example, Sampling
 
 METHODS = [m for m in registry.names("method") if not registry.find("method", m).compares]  # LaMP has no pairs
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}

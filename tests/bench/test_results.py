@@ -8,7 +8,7 @@ from personaplug.bench import claims, results
 from personaplug.bench.claims import Claim
 from personaplug.bench.results import portable
 from personaplug.bench.summary import record_claims, summarize
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.metrics import Interval
 
 

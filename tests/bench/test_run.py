@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from personaplug import registry
 from personaplug.bench.run import NLL, Measuring, headline, measure
-from personaplug.errors import DataError
+from personaplug.core import registry
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior, Example, History, Sampling
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Example, History, Sampling
 
 
 @pytest.fixture

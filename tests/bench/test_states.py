@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from personaplug import registry
 from personaplug.bench.states import StateCache
+from personaplug.core import registry
+from personaplug.core.types import Behavior, History, Profile, Prompt, Request, State
 from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
-from personaplug.types import Behavior, History, Profile, Prompt, Request, State
 
 
 class Slow(Method):

@@ -11,7 +11,7 @@ from personaplug.bench.board import Board, Cell, Column, Table, board
 from personaplug.bench.compare import Gain
 from personaplug.bench.summary import Line
 from personaplug.bench.table import latex, markdown, read_from, write_into
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.metrics import Interval
 
 

@@ -45,8 +45,8 @@ def behaviors(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(behaviors: Path, tmp_path: Path) -> Path:
     """A store that holds them."""
+    from personaplug.core.registry import build
     from personaplug.ingest import ingest
-    from personaplug.registry import build
 
     path = tmp_path / "users.db"
     opened = build("store", "sql", {"url": str(path)})
@@ -70,10 +70,10 @@ def echo(tmp_path: Path) -> Path:
 def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     """A plug of a tiny random model, as it is before any training."""
     from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
-    from personaplug.config import to_mapping
-    from personaplug.registry import build
+    from personaplug.core.config import to_mapping
+    from personaplug.core.registry import build
+    from personaplug.core.types import Sampling
     from personaplug.tasks.base import TaskInfo
-    from personaplug.types import Sampling
     from personaplug.vectors import VectorCache
 
     info = TaskInfo("chat", "text", sampling=Sampling(max_tokens=4))

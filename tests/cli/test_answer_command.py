@@ -119,10 +119,10 @@ def test_what_a_chat_keeps_moves_the_belief_of_lowrank(run, store, echo):
     import numpy as np
     import torch
 
-    from personaplug import registry
     from personaplug.cli.console import open_store
+    from personaplug.core import registry
+    from personaplug.core.types import Profile
     from personaplug.methods.preference.bradley_terry import Belief
-    from personaplug.types import Profile
     from personaplug.vectors import VectorCache
 
     encoder = registry.build("encoder", "hashing", {"width": 16})

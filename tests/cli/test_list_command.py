@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from personaplug import registry
+from personaplug.core import registry
 
 
 @pytest.mark.parametrize(("kind", "folder"), [(k, f) for k, (f, _) in registry.SHELVES.items()])

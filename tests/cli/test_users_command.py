@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from personaplug.core.registry import build
+from personaplug.core.types import Behavior
 from personaplug.ingest import ingest
-from personaplug.registry import build
-from personaplug.types import Behavior
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)

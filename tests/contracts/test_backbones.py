@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from personaplug import registry
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.errors import MismatchError
-from personaplug.types import Message, Needs, Prompt, Sampling
+from personaplug.core import registry
+from personaplug.core.errors import MismatchError
+from personaplug.core.types import Message, Needs, Prompt, Sampling
 from remote import vllm_like
 from serving import OPEN, served, text_service
 

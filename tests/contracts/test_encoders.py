@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from personaplug import models, registry
-from personaplug.errors import ConfigError
+from personaplug import models
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
 
 # The bundle that an encoder's default model is; the others run with no weights.
 BUNDLES = {"hidden": "smollm2-135m", "sentence": "minilm", "static": "minilm"}

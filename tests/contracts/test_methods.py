@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import tiny
-from personaplug import registry
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
-from personaplug.errors import MismatchError
+from personaplug.core import registry
+from personaplug.core.errors import MismatchError
+from personaplug.core.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
 from personaplug.methods.base import Method
-from personaplug.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}, "summary": {"max_tokens": 8}}

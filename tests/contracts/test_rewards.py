@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tiny
-from personaplug import registry
+from personaplug.core import registry
 from personaplug.rewards.base import Reward
 
 ANSWERS = [

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from personaplug import registry
-from personaplug.errors import ConflictError, DataError, UnknownUserError
+from personaplug.core import registry
+from personaplug.core.errors import ConflictError, DataError, UnknownUserError
+from personaplug.core.types import Behavior
 from personaplug.stores.base import Store, VectorRow
-from personaplug.types import Behavior
 
 # Store -> the config of an empty one in a folder; a new store on the shelf gets a line here.
 CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {"sql": lambda folder: {"url": str(folder / "store.db")}}

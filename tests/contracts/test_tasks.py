@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from personaplug import registry
-from personaplug.config import fill, from_mapping, to_mapping
+from personaplug.core import registry
+from personaplug.core.config import fill, from_mapping, to_mapping
 from personaplug.metrics import METRICS
 from personaplug.tasks.base import Task
 

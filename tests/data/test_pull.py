@@ -10,9 +10,10 @@ import zipfile
 
 import pytest
 
-from personaplug import data, registry
+from personaplug import data
+from personaplug.core import registry
+from personaplug.core.errors import DataError, UnknownNameError
 from personaplug.data import DATA_SETS
-from personaplug.errors import DataError, UnknownNameError
 from personaplug.jsonl_reader import read_behaviors
 
 

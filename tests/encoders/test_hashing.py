@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from personaplug.core.errors import ConfigError
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
-from personaplug.errors import ConfigError
 
 ENCODER = HashingEncoder(HashingConfig())
 

@@ -8,9 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.core.errors import ConfigError, ModelError
+from personaplug.core.types import Prompt, Request
 from personaplug.encoders.hidden import HiddenConfig, HiddenEncoder
-from personaplug.errors import ConfigError, ModelError
-from personaplug.types import Prompt, Request
 
 CUT = ["gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"]
 WHOLE = ["gpt2", "gpt_neox"]

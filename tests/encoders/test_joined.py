@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug import registry
 from personaplug.assembly import RunConfig, assemble, build_encoder, load
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.config import from_mapping, to_mapping
+from personaplug.core import registry
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder, NoConfig
 from personaplug.encoders.joined import JoinedConfig, JoinedEncoder
-from personaplug.errors import ConfigError
 from personaplug.tasks.base import TaskInfo
 
 HASHING, STYLE = {"name": "hashing", "width": 16}, {"name": "style"}

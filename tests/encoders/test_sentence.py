@@ -12,9 +12,9 @@ import torch
 pytest.importorskip("sentence_transformers")
 
 from personaplug import models
+from personaplug.core.errors import ConfigError, MissingExtraError, ModelError
 from personaplug.encoders import sentence
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
-from personaplug.errors import ConfigError, MissingExtraError, ModelError
 
 TEXTS = ["a rather longer text than the others", "short", "", "x y z"]
 

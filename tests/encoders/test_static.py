@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("model2vec")
 
+from personaplug.core.errors import ConfigError, MissingExtraError, ModelError
 from personaplug.encoders import static
 from personaplug.encoders.static import StaticConfig, StaticEncoder
-from personaplug.errors import ConfigError, MissingExtraError, ModelError
 
 TEXTS = ["a rather longer text than the others", "short", "", "x y z", "z y x"] * 5
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 import tiny
-from personaplug import registry
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.core import registry
 from personaplug.encoders.hashing import HashingEncoder
 from personaplug.methods.base import Method
 from personaplug.tasks.base import Task
@@ -42,7 +42,7 @@ def make_method(synthetic, synthetic_backbone) -> Callable[..., Method]:
 
 def accuracy(method: Method, examples, profiles=None) -> float:
     """Share of examples whose target scores highest among the options."""
-    from personaplug.types import Profile
+    from personaplug.core.types import Profile
 
     profiles = profiles or [Profile(e.history, method.prepare(e.history)) for e in examples]
     prompts = method.personalize_many([e.request for e in examples], profiles)

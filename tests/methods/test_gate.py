@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from personaplug.core.types import History, Profile
 from personaplug.methods.soft.gate import FEATURES, Gate, features
 from personaplug.training import TrainingConfig
-from personaplug.types import History, Profile
 
 F = len(FEATURES)
 GATED = {"persona_tokens": 1, "pooling": "mean", "text": {"name": "recent", "k": 1}, "gate": True}

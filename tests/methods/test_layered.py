@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from personaplug.errors import ConfigError, UnknownNameError
+from personaplug.core.errors import ConfigError, UnknownNameError
+from personaplug.core.types import Profile
 from personaplug.training import TrainingConfig
-from personaplug.types import Profile
 
 RECENT = {"name": "recent", "k": 1}
 

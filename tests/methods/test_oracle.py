@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.errors import ConfigError, DataError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request, Scored
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.types import Behavior, Example, History, Profile, Prompt, Request, Scored
 
 TASK = TaskInfo("t", "text", wording=Wording(item="{output}"))
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from personaplug import registry
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, MismatchError, PersonaplugError
+from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request
 from personaplug.encoders.base import TrainableEncoder
-from personaplug.errors import ConfigError, MismatchError, PersonaplugError
 from personaplug.methods.base import Method
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Draw, TrainingConfig
-from personaplug.types import Behavior, Example, History, Profile, Prompt, Request
 from personaplug.vectors import VectorCache
 
 # The simplest plug, whatever the defaults are.

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug import registry
 from personaplug.artifacts import ArtifactInfo, Part, load_tensors, save_pretrained
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
 from personaplug.encoders.base import Encoder, NoConfig
-from personaplug.errors import ConfigError, DataError
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
 from personaplug.preferences import pair_behavior, thumb_behavior
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import TrainingConfig
-from personaplug.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.errors import ConfigError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling
 from personaplug.methods.base import Method
 from personaplug.personalizer import Personalizer
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache
 
 ASKED = Request.of("ada", "what now", system="Answer.")

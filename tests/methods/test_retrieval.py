@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, History, Message, Profile, Request
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
-from personaplug.errors import ConfigError
 from personaplug.methods.bm25 import words
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import best, dot, reciprocal_ranks
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.types import Behavior, History, Message, Profile, Request
 from personaplug.vectors import VectorCache
 
 RANKERS = ["bm25", "dense", "random", "recent", "rrf"]

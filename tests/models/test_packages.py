@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.errors import DataError, ModelError
+from personaplug.core.errors import DataError, ModelError
 from personaplug.models import packages
 
 

@@ -13,7 +13,7 @@ import zipfile
 import pytest
 
 from personaplug import models
-from personaplug.errors import ModelError, UnknownNameError
+from personaplug.core.errors import ModelError, UnknownNameError
 from personaplug.models import BUNDLES
 from personaplug.models.packages import Member
 

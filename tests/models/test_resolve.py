@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from personaplug import models
-from personaplug.errors import ModelError
+from personaplug.core.errors import ModelError
 
 
 @pytest.fixture

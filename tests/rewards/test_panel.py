@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.rewards.panel import Panel, Scale, effective_number, measured, published
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import tiny
-from personaplug import models, registry
-from personaplug.errors import ConfigError, ModelError, UnknownNameError
+from personaplug import models
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, ModelError, UnknownNameError
 from personaplug.rewards.published import PUBLISHED
 from personaplug.rewards.style import TASTES
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import ConfigError, UnknownNameError
+from personaplug.core.errors import ConfigError, UnknownNameError
 from personaplug.serve.auth import SCOPES, SEPARATOR, Caller, DeniedError, decide, is_name
 from personaplug.serve.keys import KeyRing, Limits, make_key, revoke_key
 from personaplug.serve.settings import Settings

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.serve.faults import LOG, refusal_of
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from personaplug.types import Message, Prompt, Sampling
+from personaplug.core.types import Message, Prompt, Sampling
 from serving import OPEN, Live, Slow, served, text_service
 
 MODEL = "tiny-causal:recent"

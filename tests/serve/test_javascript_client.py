@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from npm import npm_install
-from personaplug.types import Behavior
+from personaplug.core.types import Behavior
 from serving import Live
 
 CLIENT = "openai@6.49.0"

@@ -8,7 +8,7 @@ import numpy as np
 import openai
 import pytest
 
-from personaplug.types import Behavior, Sampling
+from personaplug.core.types import Behavior, Sampling
 from serving import Live
 
 PLUG, NONE = "tiny-causal:plug", "tiny-causal:none"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from personaplug import data
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.serve import app, demo
 from personaplug.serve.keys import make_key
 from personaplug.serve.projection import project

@@ -8,10 +8,10 @@ from pathlib import Path
 import openai
 import pytest
 
-from personaplug import registry
+from personaplug.core import registry
+from personaplug.core.types import Behavior, Sampling
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Sampling
 from serving import OPEN, served
 
 ASK = [{"role": "user", "content": "Any plans for tonight?"}]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.errors import ConfigError, MissingExtraError
+from personaplug.core.errors import ConfigError, MissingExtraError
 from personaplug.serve.tracing import Tracing, tracing_of
 from serving import OPEN, Parrot, served, text_service
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior
 from personaplug.preferences import DISLIKED, answers_of, pair_behavior, preference, thumb_behavior
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.feedback import Feedback, say
 from personaplug.simulate.histories import database, draw_prompts, simulate_history
-from personaplug.types import Behavior
 
 VALUES = [0.3, -1.0, 2.0, 0.0]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import ConfigError, DataError
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel, Scale, published
 from personaplug.simulate.answer_set import find_rows, read_answers
 from personaplug.simulate.diversity import (

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior
 from personaplug.stores.base import VectorRow
 from personaplug.stores.database import connection as database
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
 
 OPEN_AND_WAIT = """
 import sys

@@ -17,14 +17,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, make_url, text
 
-from personaplug import registry
-from personaplug.errors import ConflictError, DataError
+from personaplug.core import registry
+from personaplug.core.errors import ConflictError, DataError
+from personaplug.core.types import Behavior
 from personaplug.stores import migrations
 from personaplug.stores.base import UserInfo, VectorRow
 from personaplug.stores.database.rows import pack_state
 from personaplug.stores.database.schema import TABLES
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
 
 VECTOR = np.arange(3, dtype=np.float16)
 HASH = "0123456789abcdef" * 2  # what a text is known by; revision 0001 took any other word too

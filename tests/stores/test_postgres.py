@@ -7,10 +7,10 @@ import uuid
 
 import pytest
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior
 from personaplug.stores.database.connection import Database
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
 
 pytestmark = pytest.mark.slow
 

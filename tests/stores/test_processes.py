@@ -14,7 +14,7 @@ from personaplug.stores.sql import SqlConfig, SqlStore
 HEAD = """
 import sys
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
+from personaplug.core.types import Behavior
 name, path = sys.argv[1:]
 """
 # Waits for a line, so that all processes open the same fresh file at the same moment.

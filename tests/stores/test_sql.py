@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from personaplug.errors import ConfigError, DataError, PersonaplugError
+from personaplug.core.errors import ConfigError, DataError, PersonaplugError
+from personaplug.core.types import Behavior
 from personaplug.stores import sql
 from personaplug.stores.base import VectorRow
 from personaplug.stores.database.rows import pack_digest, pack_state, unpack_digest, unpack_state
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.types import Behavior
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from personaplug import registry
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.config import to_mapping
-from personaplug.errors import ConfigError, DataError
+from personaplug.core import registry
+from personaplug.core.config import to_mapping
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Profile
 from personaplug.tasks.base import Wording
 from personaplug.tasks.jsonl import Jsonl, JsonlConfig
-from personaplug.types import Profile
 
 SPLITS = ("train", "dev", "test")
 

@@ -7,13 +7,13 @@ import os
 
 import pytest
 
-from personaplug import registry
-from personaplug.config import fill
-from personaplug.errors import ConfigError, DataError, UnknownNameError
+from personaplug.core import registry
+from personaplug.core.config import fill
+from personaplug.core.errors import ConfigError, DataError, UnknownNameError
+from personaplug.core.types import Profile
 from personaplug.metrics import compute
 from personaplug.tasks.lamp import read_outputs
 from personaplug.tasks.lamp_specs import SPECS
-from personaplug.types import Profile
 
 # Task -> (question, its query, profile fields, (input, output, history text), gold). Wordings as published.
 PUBLISHED = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from personaplug import registry
-from personaplug.errors import ConfigError, DataError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.metrics import JUDGED
 from personaplug.preferences import DISLIKED
 from personaplug.tasks.personalllm import PersonalLLM

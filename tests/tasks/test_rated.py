@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from personaplug import registry
-from personaplug.errors import ConfigError, DataError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.preferences import DISLIKED, preference
 from personaplug.tasks.rated import Rated
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 from personaplug.tasks.synthetic import Synthetic, SyntheticConfig
 
 SPLITS = ("train", "dev", "test")

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from personaplug.errors import MismatchError
-from personaplug.types import Completion, Needs, Prompt, Sampling, Scored
+from personaplug.core.errors import MismatchError
+from personaplug.core.types import Completion, Needs, Prompt, Sampling, Scored
 
 if TYPE_CHECKING:
     import torch

@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.core.errors import MismatchError
+from personaplug.core.types import Message, Needs, Prompt
 from personaplug.decoding import Decoding
 from personaplug.devices import pick_device, pick_dtype
-from personaplug.errors import MismatchError
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
-from personaplug.types import Message, Needs, Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from personaplug import registry
 from personaplug.assembly import build_backbone
 from personaplug.backbones.base import Backbone
 from personaplug.bench.kept import Kept
 from personaplug.bench.recipe import Recipe, Writer, draw_prompts
 from personaplug.bench.results import portable, write_text
-from personaplug.config import to_mapping
+from personaplug.core import registry
+from personaplug.core.config import to_mapping
+from personaplug.core.types import Prompt, Request, Sampling
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, measured
 from personaplug.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet
-from personaplug.types import Prompt, Request, Sampling
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _SCORED = 256  # answers between two writes

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from personaplug.bench.results import commit, portable_command, write_json
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.metrics import Interval
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from personaplug.bench.run import NLL, Row, lower_is_better
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.metrics import Interval, bootstrap, holm, paired_bootstrap
 
 

@@ -7,8 +7,8 @@ import random
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from personaplug.errors import ConfigError, DataError, did_you_mean
-from personaplug.types import Example, History
+from personaplug.core.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.types import Example, History
 
 Control = Literal["", "shuffled users", "no history"]
 NEWEST = "newest "

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from personaplug import metrics
 from personaplug.bench.results import write_text
 from personaplug.bench.run import likeliest, score_options
-from personaplug.errors import ConfigError, DataError
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Example, Profile
 from personaplug.tasks.base import TaskInfo
 from personaplug.tasks.lamp import read_outputs
 from personaplug.tasks.lamp_specs import SPECS, Spec
-from personaplug.types import Example, Profile
 
 if TYPE_CHECKING:
     from personaplug.bench.states import StateCache

@@ -32,11 +32,11 @@ from personaplug.bench.results import Curve, Result, Shown
 from personaplug.bench.run import Measuring, Row, measure, numbered, with_judgement
 from personaplug.bench.showcase import used_texts
 from personaplug.bench.states import StateCache
-from personaplug.config import from_mapping, to_mapping
-from personaplug.errors import ConfigError, PersonaplugError
-from personaplug.spread import spread
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import ConfigError, PersonaplugError
+from personaplug.core.spacing import spread
+from personaplug.core.types import Example, Needs, Split
 from personaplug.tasks.base import JudgedTask
-from personaplug.types import Example, Needs, Split
 from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:

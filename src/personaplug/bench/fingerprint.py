@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from personaplug.types import Behavior, Example
+from personaplug.core.types import Behavior, Example
 
 # Says nothing about the numbers.
 _ASIDE = ("store", "methods", "bench")

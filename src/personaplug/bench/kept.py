@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 Value = str | float
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from personaplug import data
-from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.jsonl_reader import find_data, read_behaviors
 from personaplug.simulate.diversity import ALPHAS
 

@@ -15,8 +15,8 @@ from personaplug.bench.results import Curve, write_text
 from personaplug.bench.run import NLL, Row, lower_is_better
 from personaplug.bench.showcase import Duel, Look
 from personaplug.bench.summary import Line, Summary
-from personaplug.config import to_mapping
-from personaplug.errors import DataError
+from personaplug.core.config import to_mapping
+from personaplug.core.errors import DataError
 
 METRIC_NAMES = {
     NLL: "NLL", "rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "auc": "AUC", "macro_f1": "macro F1", "mae": "MAE",
@@ -106,7 +106,7 @@ def check_installed() -> None:
     Raises:
         MissingExtraError: a library of the extra `report` is not installed.
     """
-    from personaplug.registry import missing_extra
+    from personaplug.core.registry import missing_extra
 
     for library in ("jinja2", "matplotlib"):
         try:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from personaplug.bench.run import Row
-from personaplug.config import from_mapping, to_mapping
-from personaplug.errors import DataError
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import DataError
 from personaplug.tasks.base import TaskInfo
 
 _LIBRARIES = ("personaplug", "torch", "transformers", "sentence-transformers", "numpy")

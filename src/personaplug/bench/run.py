@@ -15,10 +15,10 @@ from personaplug import metrics
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
-from personaplug.errors import DataError
-from personaplug.spread import spread
+from personaplug.core.errors import DataError
+from personaplug.core.spacing import spread
+from personaplug.core.types import Example, History, Profile, Prompt, Scored, Split, State
 from personaplug.tasks.base import JudgedTask, TaskInfo
-from personaplug.types import Example, History, Profile, Prompt, Scored, Split, State
 
 if TYPE_CHECKING:
     from personaplug.bench.states import StateCache

@@ -10,8 +10,8 @@ import numpy as np
 
 from personaplug.bench.results import Result
 from personaplug.bench.summary import main_row
-from personaplug.spread import spread
-from personaplug.types import Example, Profile, Request
+from personaplug.core.spacing import spread
+from personaplug.core.types import Example, Profile, Request
 from personaplug.vectors import behavior_text
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def duel(personalizer: Personalizer, examples: Sequence[Example], count: int = 3
         count: of requests.
         samples: newest outputs shown of each person.
     """
-    from personaplug.types import Prompt
+    from personaplug.core.types import Prompt
 
     asked = {e.history.user for e in examples}
     known = sorted((u for u in personalizer.store.users() if u.user in asked), key=lambda u: (-u.behaviors, u.user))

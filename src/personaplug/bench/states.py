@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from personaplug.types import History, State
+from personaplug.core.types import History, State
 
 if TYPE_CHECKING:
     from personaplug.methods.base import Method

@@ -13,7 +13,7 @@ from personaplug.bench.compare import Gain, corrected, gain, interval, pool
 from personaplug.bench.controls import newest
 from personaplug.bench.results import Result
 from personaplug.bench.run import NLL, Row, headline
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.metrics import Interval
 
 CLAIMED = {"task_prompt": "a task prompt of the same size", "shuffled users": "itself with shuffled users"}

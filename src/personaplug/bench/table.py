@@ -9,7 +9,7 @@ from pathlib import Path
 from personaplug.bench.board import KINDS, Board, Cell, Column, Table
 from personaplug.bench.compare import Gain
 from personaplug.bench.report import unit
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 SPLITS = {

@@ -13,7 +13,7 @@ import numpy as np
 from personaplug.bench import results
 from personaplug.bench.answer_sets import BuiltSet
 from personaplug.bench.recipe import Recipe
-from personaplug.config import to_mapping
+from personaplug.core.config import to_mapping
 from personaplug.rewards.panel import Scale, effective_number
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.diversity import Diversity, best_answers, by_alpha, wins_by_model

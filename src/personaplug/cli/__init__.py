@@ -28,7 +28,7 @@ from personaplug.cli import (
 )
 from personaplug.cli import eval as evaluation
 from personaplug.cli import report as reporting
-from personaplug.errors import PersonaplugError
+from personaplug.core.errors import PersonaplugError
 
 _START, _WORK, _LOOK = "Start", "Histories, training, answers", "What there is"
 
@@ -43,7 +43,7 @@ class Commands(TyperGroup):
         except PersonaplugError as error:
             raise _failed(error) from None
         except ModuleNotFoundError as error:
-            from personaplug.registry import missing_extra
+            from personaplug.core.registry import missing_extra
 
             if (error.name or "personaplug").split(".")[0] == "personaplug":
                 raise  # our own fault, and not a library that is missing

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, moment, open_store, out, shown
-from personaplug.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
+from personaplug.core.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
+from personaplug.core.types import Message, Request, Sampling
 from personaplug.preferences import thumb_behavior
-from personaplug.types import Message, Request, Sampling
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -245,7 +245,7 @@ def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
 
 def _other(name: str, main: Personalizer, store: Store) -> Personalizer:
     """A method on the backbone that is loaded."""
-    from personaplug import registry
+    from personaplug.core import registry
     from personaplug.personalizer import Personalizer
 
     if _is_folder(name):
@@ -261,7 +261,7 @@ def _is_folder(name: str) -> bool:
         ConfigError: a method that must be trained.
         UnknownNameError: neither.
     """
-    from personaplug import registry
+    from personaplug.core import registry
 
     known = registry.names("method")
     named = name in known

@@ -91,7 +91,7 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
 
 
 def _files(targets: list[Path]) -> list[Path]:
-    from personaplug.errors import ConfigError
+    from personaplug.core.errors import ConfigError
 
     found: list[Path] = []
     for target in targets:
@@ -112,7 +112,7 @@ def _open(file: Path, sets: list[str], out: Path) -> Experiment:
 def _measure(experiment: Experiment, seeds: int, results: Path, chosen: list[str]) -> None:
     from filelock import FileLock, Timeout
 
-    from personaplug.errors import DataError
+    from personaplug.core.errors import DataError
 
     keep_if_sound(experiment, chosen)
     first = experiment.run.training.seed
@@ -139,7 +139,7 @@ def _side_by_side(files: list[Path], words: list[str], jobs: int) -> None:
     import sys
     from concurrent.futures import ThreadPoolExecutor
 
-    from personaplug.errors import DataError
+    from personaplug.core.errors import DataError
 
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)), **os.environ}
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from personaplug.cli.console import err, out
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 
 EPILOG = "Example: personaplug benchmark overhead batch --rounds 5"
 

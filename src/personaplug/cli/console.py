@@ -13,7 +13,7 @@ from unicodedata import category
 
 import typer
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def open_store(url: str, *, create: bool = False) -> Store:
     Raises:
         DataError: not there, or not a store.
     """
-    from personaplug import registry
+    from personaplug.core import registry
 
     file = store_file(url)
     if file is not None and not create and not file.exists():

@@ -71,7 +71,7 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
     from personaplug import data, models
     from personaplug.assembly import build_store
     from personaplug.bench.experiment import read_run
-    from personaplug.config import apply_sets
+    from personaplug.core.config import apply_sets
     from personaplug.ingest import ingest
 
     def say(text: str) -> None:

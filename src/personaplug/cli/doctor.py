@@ -18,7 +18,7 @@ import typer
 
 from personaplug import __version__
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, shown, store_file
-from personaplug.errors import PersonaplugError
+from personaplug.core.errors import PersonaplugError
 
 EPILOG = "Example: personaplug doctor --store users.db"
 

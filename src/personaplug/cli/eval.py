@@ -52,7 +52,7 @@ def evaluate(
     killed and run again, it goes on. Many methods at once: personaplug bench; pages of results: personaplug report.
     """
     from personaplug.bench.report import check_installed
-    from personaplug.errors import ConfigError
+    from personaplug.core.errors import ConfigError
 
     if report:
         check_installed()

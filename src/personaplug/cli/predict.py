@@ -14,7 +14,7 @@ from personaplug.cli.train import SetOption, keep_run, read_experiment
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
     from personaplug.bench.plan import Entry
-    from personaplug.types import Example
+    from personaplug.core.types import Example
 
 EPILOG = "Example: personaplug predict experiments/lamp/plug.toml --split test --out predictions.json"
 
@@ -46,7 +46,7 @@ def predict(
     from personaplug.bench.exchange import check_no_oracle, check_writable
     from personaplug.bench.plan import entries, main_label
     from personaplug.cli.steps import Steps
-    from personaplug.errors import DataError
+    from personaplug.core.errors import DataError
 
     check_writable(out)
     experiment = read_experiment(target, sets, None, "", Steps())
@@ -70,7 +70,7 @@ def _write(experiment: Experiment, entry: Entry, examples: list[Example], split:
     from personaplug.bench import results
     from personaplug.bench.exchange import Draft, predict
     from personaplug.bench.fingerprint import content, fingerprint
-    from personaplug.config import to_mapping
+    from personaplug.core.config import to_mapping
 
     if not entry.cls.trained:
         experiment.by_content = True  # nothing to keep of the method, so no artifact, and train need not be there

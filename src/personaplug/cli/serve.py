@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store, shown
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from personaplug.serve.service import Served, Service
@@ -115,7 +115,7 @@ def _check_keys(keys: KeyTable, host: str, store: str) -> None:
 
 def _backbone(sets: list[str]) -> dict[str, Any]:
     """The section that `--set`s write."""
-    from personaplug.config import apply_sets
+    from personaplug.core.config import apply_sets
 
     given = apply_sets({}, sets)
     if set(given) - {"backbone"} or not isinstance(given.get("backbone", {}), dict):
@@ -130,8 +130,8 @@ def _named(artifacts: list[str]) -> list[tuple[str, str]]:
         ConfigError: a method stands first.
         ModelError: there is no such artifact.
     """
-    from personaplug import registry
     from personaplug.artifacts import load_info, locate
+    from personaplug.core import registry
 
     known = registry.names("method")
     named = []
@@ -147,7 +147,7 @@ def _named(artifacts: list[str]) -> list[tuple[str, str]]:
 
 def _service(named: list[tuple[str, str]], store: Store, settings: Settings) -> Service:
     """Load everything that was named."""
-    from personaplug import registry
+    from personaplug.core import registry
     from personaplug.serve.service import Loading
 
     loading, known = Loading(store, settings), registry.names("method")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug import registry
 from personaplug.cli.console import out
-from personaplug.errors import MissingExtraError, UnknownNameError, did_you_mean
+from personaplug.core import registry
+from personaplug.core.errors import MissingExtraError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -41,8 +41,8 @@ def simulate(
     from personaplug.bench.results import SET_RESULT, write_text
     from personaplug.bench.tastes import facts, render_facts, write_facts
     from personaplug.cli.steps import Steps
-    from personaplug.config import apply_sets, from_mapping, read_toml
-    from personaplug.errors import DataError
+    from personaplug.core.config import apply_sets, from_mapping, read_toml
+    from personaplug.core.errors import DataError
 
     if report:
         check_installed()

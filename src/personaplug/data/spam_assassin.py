@@ -15,8 +15,8 @@ from email.utils import parseaddr, parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from personaplug.core.types import Behavior
 from personaplug.data.names import hide_addresses, pseudonym
-from personaplug.types import Behavior
 
 LONGEST = 2000
 """Characters of a mail that are kept, from its beginning."""

@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder, TextRole, Vectors, unit
-from personaplug.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

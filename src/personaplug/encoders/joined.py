@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from personaplug import registry
-from personaplug.config import to_mapping
+from personaplug.core import registry
+from personaplug.core.config import to_mapping
+from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder, TextRole, Vectors
-from personaplug.errors import ConfigError
 
 # A section -> its encoder, of whichever class: each keeps what it was built with as `config`.
 Build = Callable[[Mapping[str, Any]], Any]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from model2vec import StaticModel
 
+from personaplug.core.errors import ConfigError, ModelError
+from personaplug.core.registry import missing_extra
 from personaplug.encoders.base import Encoder, TextRole, Vectors
-from personaplug.errors import ConfigError, ModelError
 from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install
-from personaplug.registry import missing_extra
 
 # How strongly frequent tokens are weighted down, a in a / (a + p). Of 1e-4 (the library's) to 1e-7 this came nearest to
 # the similarities of minilm, on chats, film plots, product reviews and a mix of them.

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from personaplug.errors import ConfigError
-from personaplug.types import (
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import (
     Completion,
     Example,
     History,
@@ -231,7 +231,7 @@ def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | 
     """
     if not section:
         return None
-    from personaplug import registry
+    from personaplug.core import registry
 
     name = section.get("name")
     if not isinstance(name, str):
@@ -246,8 +246,8 @@ def encodes_text(section: Mapping[str, Any]) -> bool:
     """Whether the text method of a section looks at vectors."""
     if not section:
         return False
-    from personaplug import registry
-    from personaplug.config import from_mapping
+    from personaplug.core import registry
+    from personaplug.core.config import from_mapping
 
     name, rest = registry.split_section(section, "method")
     cls: type[Method] = registry.find("method", name)

@@ -15,10 +15,10 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.core.types import History, Profile, Request, State
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, best, ranked_text
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import History, Profile, Request, State
 from personaplug.vectors import VectorCache, behavior_text
 
 # Combining signs that Python's \w leaves out: Latin, Hebrew, Arabic, the scripts of India, Tibetan.

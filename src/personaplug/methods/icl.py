@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import override
 
+from personaplug.core.types import Behavior, History, Profile, Request, State, Weight
 from personaplug.encoders.base import unit
 from personaplug.methods.preference import Shots, ShotsConfig, nearest, usable
 from personaplug.methods.retrieval.ranking import dot
-from personaplug.types import Behavior, History, Profile, Request, State, Weight
 
 
 class Icl(Shots):

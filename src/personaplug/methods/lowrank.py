@@ -19,15 +19,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
-from personaplug.errors import ConfigError, DataError
-from personaplug.methods.base import Layered, encodes_text
-from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated
-from personaplug.methods.preference.directions import learn
-from personaplug.methods.preference.people import longest
-from personaplug.preferences import answers_of, preference
-from personaplug.spread import spread
-from personaplug.tasks.base import TaskInfo
-from personaplug.types import (
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.spacing import spread
+from personaplug.core.types import (
     Behavior,
     Completion,
     Example,
@@ -40,6 +34,12 @@ from personaplug.types import (
     State,
     Weight,
 )
+from personaplug.methods.base import Layered, encodes_text
+from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated
+from personaplug.methods.preference.directions import learn
+from personaplug.methods.preference.people import longest
+from personaplug.preferences import answers_of, preference
+from personaplug.tasks.base import TaskInfo
 from personaplug.vectors import VectorCache, behavior_text
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.types import Behavior, Example, History, Profile, Request, State, Weight
 from personaplug.encoders.base import unit
-from personaplug.errors import ConfigError, DataError
 from personaplug.methods.preference import ANSWER_TEXT, Shots, ShotsConfig, nearest, usable
 from personaplug.methods.preference.people import (
     People,
@@ -29,7 +30,6 @@ from personaplug.methods.preference.people import (
     user_vector,
 )
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Example, History, Profile, Request, State, Weight
 from personaplug.vectors import VectorCache, behavior_text
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from personaplug.core.types import Profile, Prompt, Request
 from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
-from personaplug.types import Profile, Prompt, Request
 
 
 class NoMethod(Method):

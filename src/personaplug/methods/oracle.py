@@ -8,9 +8,9 @@ from typing import NoReturn
 
 from typing_extensions import override
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Example, Profile, Prompt, Request, Weight
 from personaplug.methods.retrieval import Retrieval
-from personaplug.types import Example, Profile, Prompt, Request, Weight
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone, SoftBackbone, TrainableBackbone
+from personaplug.core.errors import ConfigError, MismatchError
+from personaplug.core.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import TrainableEncoder
-from personaplug.errors import ConfigError, MismatchError
 from personaplug.methods.base import Layered, build_text, encodes_text
 from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.plug import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Training, TrainingConfig, TrainingResult
-from personaplug.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.vectors import VectorCache
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from personaplug.core.types import History
 from personaplug.methods.plug import PlugMethod
 from personaplug.plug import Objective, PlugConfig
 from personaplug.preferences import answers_of
-from personaplug.types import History
 
 _SIDES = ("liked", "disliked")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
+from personaplug.core.types import Profile, Request
 from personaplug.methods.retrieval import Retrieval, RetrievalConfig
-from personaplug.types import Profile, Request
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
+from personaplug.core.types import Profile, Request
 from personaplug.methods.retrieval import Retrieval, RetrievalConfig
-from personaplug.types import Profile, Request
 
 
 class Recent(Retrieval):

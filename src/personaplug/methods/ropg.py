@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import History, Profile, Request, State
 from personaplug.encoders.base import TrainableEncoder
-from personaplug.errors import ConfigError
 from personaplug.methods.dense import Dense
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig, best, dot
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import History, Profile, Request, State
 from personaplug.vectors import VectorCache
 
 

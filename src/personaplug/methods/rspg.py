@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from personaplug import registry
 from personaplug.backbones.base import Backbone
-from personaplug.errors import ConfigError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import History, Profile, Request, State
 from personaplug.methods.base import joined_states, part_of_state
 from personaplug.methods.retrieval import Retrieval, plain_ranker
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import History, Profile, Request, State
 from personaplug.vectors import VectorCache
 
 _NONE = "none"

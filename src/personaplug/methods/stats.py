@@ -9,9 +9,9 @@ from statistics import fmean, median
 
 from typing_extensions import override
 
+from personaplug.core.types import Behavior, History
 from personaplug.methods.profile import ProfileConfig, Profiled
 from personaplug.metrics import labels
-from personaplug.types import Behavior, History
 
 _MOST = 3  # labels named
 _FREQUENT = 5  # words named

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Completion, History, Message, Prompt, Request, Sampling
 from personaplug.methods.profile import ProfileConfig, Profiled
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.types import Behavior, Completion, History, Message, Prompt, Request, Sampling
 from personaplug.vectors import VectorCache, behavior_text
 from personaplug.wording import Budget
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from personaplug.errors import UnknownNameError, did_you_mean
+from personaplug.core.errors import UnknownNameError, did_you_mean
 from personaplug.models.packages import Member
 
 BundleKind = Literal["gguf", "sentence-transformers", "onnx", "zip"]

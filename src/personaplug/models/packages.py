@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from personaplug.errors import DataError, ModelError
+from personaplug.core.errors import DataError, ModelError
 
 Fetch = Callable[[str, Path], Path]
 """Gets the archive of a package, given as NAME==VERSION, into a folder and returns its path."""

@@ -104,7 +104,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _require_converter(name: str) -> None:
-    from personaplug.registry import missing_extra
+    from personaplug.core.registry import missing_extra
 
     for library in ("torch", "transformers", "gguf"):
         try:

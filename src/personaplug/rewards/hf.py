@@ -11,8 +11,8 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug import models
-from personaplug.config import fill
-from personaplug.errors import ConfigError, ModelError
+from personaplug.core.config import fill
+from personaplug.core.errors import ConfigError, ModelError
 from personaplug.rewards.base import Reward, Scores
 from personaplug.rewards.published import PUBLISHED
 

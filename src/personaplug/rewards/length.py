@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 from personaplug.rewards.base import PlainReward
 
 

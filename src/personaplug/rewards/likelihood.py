@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from personaplug import registry
 from personaplug.backbones.base import Backbone
-from personaplug.errors import ConfigError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Prompt, Request
 from personaplug.rewards.base import Reward, Scores
-from personaplug.types import Prompt, Request
 
 _CHUNK = 64  # answers between two reports of progress
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from personaplug import registry
+from personaplug.core import registry
 from personaplug.encoders.base import Encoder, unit
 from personaplug.rewards.base import Reward, Scores
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from typing_extensions import override
 
+from personaplug.core.errors import ConfigError, UnknownNameError, did_you_mean
 from personaplug.encoders.base import NoConfig
 from personaplug.encoders.style import FEATURES, VERSION, StyleEncoder
-from personaplug.errors import ConfigError, UnknownNameError, did_you_mean
 from personaplug.rewards.base import Reward, Scores
 
 # Heylighen and Dewaele's formality without a tagger: nouns, prepositions and articles rise with it, what belongs to

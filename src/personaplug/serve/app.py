@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from personaplug import __version__
-from personaplug.errors import PersonaplugError
+from personaplug.core.errors import PersonaplugError
 from personaplug.memory import give_back_memory
 from personaplug.serve import chat, demo, faults, history, projection, report, users
 from personaplug.serve.access import Let

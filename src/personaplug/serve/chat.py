@@ -12,7 +12,8 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from personaplug.errors import did_you_mean
+from personaplug.core.errors import did_you_mean
+from personaplug.core.types import Completion, Message, Piece, Sampling
 from personaplug.serve.access import Access, Let
 from personaplug.serve.answering import SHOWN, Asked, Run
 from personaplug.serve.faults import Refusal, refusal_of
@@ -29,7 +30,6 @@ from personaplug.serve.replies import (
 )
 from personaplug.serve.service import Served
 from personaplug.serve.wire import ChatBody, CompletionBody, EmbeddingBody, Generation
-from personaplug.types import Completion, Message, Piece, Sampling
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from personaplug.errors import PersonaplugError
+from personaplug.core.errors import PersonaplugError
 from personaplug.serve.auth import Caller
 from personaplug.serve.faults import Refusal, refusal_of
 from personaplug.serve.keys import KeyRing

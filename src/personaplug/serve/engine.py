@@ -8,12 +8,12 @@ from threading import BoundedSemaphore, Event, Lock
 from typing import Protocol
 
 from personaplug.backbones.base import Backbone
-from personaplug.errors import BusyError
+from personaplug.core.errors import BusyError
+from personaplug.core.types import Completion, Piece, Profile, Prompt, Request, Sampling
 from personaplug.methods.base import Method
 from personaplug.processors import few_processors, share_processors
 from personaplug.scheduler import Scheduler, Sink
 from personaplug.serve.settings import Settings
-from personaplug.types import Completion, Piece, Profile, Prompt, Request, Sampling
 
 
 class Growing(Protocol):

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from personaplug.errors import (
+from personaplug.core.errors import (
     BusyError,
     ConfigError,
     ConflictError,

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from personaplug.errors import ConflictError, DataError
+from personaplug.core.errors import ConflictError, DataError
+from personaplug.core.types import Behavior
 from personaplug.jsonl_reader import LineReader, parse_time
 from personaplug.serve.access import Access, Let, PathBehavior, PathUser
 from personaplug.serve.faults import Refusal
 from personaplug.serve.wire import EditBody
 from personaplug.stores.base import NO_NUL, Store, texts
-from personaplug.types import Behavior
 
 _SHOWN_ERRORS = 100
 _ITEM = {

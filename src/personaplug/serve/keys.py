@@ -13,7 +13,7 @@ from threading import Lock
 
 from cachetools import TTLCache
 
-from personaplug.errors import ConfigError, UnknownNameError
+from personaplug.core.errors import ConfigError, UnknownNameError
 from personaplug.serve.auth import LOCAL, SCOPES, Caller, is_name
 from personaplug.stores.database.keys import KeyRow, KeyTable
 

@@ -8,11 +8,11 @@ import numpy as np
 from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 
+from personaplug.core.types import History
 from personaplug.serve.access import Access, Let, PathUser
 from personaplug.serve.faults import Refusal
 from personaplug.serve.history import shown_behavior
 from personaplug.serve.service import Served
-from personaplug.types import History
 
 router = APIRouter(prefix="/v1/users/{user}", tags=["page"])
 

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from personaplug.core.types import Completion, TokenLogprob
 from personaplug.serve.answering import Reply
-from personaplug.types import Completion, TokenLogprob
 
 
 def new_id(kind: str) -> str:

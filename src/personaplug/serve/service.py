@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from personaplug.core.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
+from personaplug.core.types import History, Message, Profile, Prompt, Request, Weight
 from personaplug.devices import pick_device
-from personaplug.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
 from personaplug.personalizer import Personalizer
 from personaplug.processors import few_processors, share_processors
 from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
@@ -22,7 +23,6 @@ from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
 from personaplug.serve.together import Together
 from personaplug.stores.base import Store
-from personaplug.types import History, Message, Profile, Prompt, Request, Weight
 
 if TYPE_CHECKING:
     from personaplug.artifacts import Part
@@ -335,7 +335,7 @@ class Loading:
         )
         if part.name != "sentence" or not (of_use if wanted is None else wanted):
             return None
-        from personaplug import registry
+        from personaplug.core import registry
 
         runtime = {"backend": "openvino", "threads": few_processors()}
         with contextlib.suppress(*(() if wanted else (ModelError, ConfigError))):
@@ -349,7 +349,7 @@ class Loading:
         Raises:
             ConfigError: it must be trained, or the label is taken.
         """
-        from personaplug import registry
+        from personaplug.core import registry
 
         if registry.find("method", method).trained:
             raise ConfigError(f"method {method!r} must be trained; give the folder of a trained one")

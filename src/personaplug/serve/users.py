@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from personaplug.errors import UnknownUserError
+from personaplug.core.errors import UnknownUserError
+from personaplug.core.types import Behavior, Weight
 from personaplug.preferences import pair_behavior, rated_behavior
 from personaplug.serve.access import Access, Let, PathUser
 from personaplug.serve.answering import shares
@@ -21,7 +22,6 @@ from personaplug.serve.faults import Refusal
 from personaplug.serve.history import shown_behavior
 from personaplug.serve.wire import ExplainBody, FeedbackBody, UserBody
 from personaplug.stores.base import UserInfo
-from personaplug.types import Behavior, Weight
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

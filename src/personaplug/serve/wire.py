@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from personaplug.errors import did_you_mean
-from personaplug.types import Message, Role
+from personaplug.core.errors import did_you_mean
+from personaplug.core.types import Message, Role
 
 Text = Annotated[str, Field(max_length=2_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]

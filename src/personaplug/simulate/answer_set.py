@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.errors import DataError, did_you_mean
+from personaplug.core.errors import DataError, did_you_mean
 
 _RESPONSE = re.compile(r"response_(\d+)")
 SET_FILE, PANEL_FILE = "set.json", "panel.json"

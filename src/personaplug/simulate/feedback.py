@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
 
 Kind = Literal["pair", "extremes", "best", "thumbs", "scalar"]
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from personaplug.core.types import History
 from personaplug.preferences import DISLIKED, rated_behavior
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.feedback import Feedback, Said, say
-from personaplug.types import History
 
 
 @dataclass(frozen=True, slots=True)

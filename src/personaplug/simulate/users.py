@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.errors import ConfigError, DataError
+from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel
 
 Floats = NDArray[np.float64]

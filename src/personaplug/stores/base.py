@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.types import Behavior, History, State
+from personaplug.core.types import Behavior, History, State
 
 NO_NUL = "the text holds NUL (\\0), which this store cannot keep; leave it out"
 

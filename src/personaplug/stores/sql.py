@@ -24,7 +24,8 @@ from sqlalchemy import (
     update,
 )
 
-from personaplug.errors import DataError, UnknownUserError
+from personaplug.core.errors import DataError, UnknownUserError
+from personaplug.core.types import Behavior, History, State
 from personaplug.stores.base import Held, Receipt, Store, UserInfo, VectorRow
 from personaplug.stores.database.connection import Database, document
 from personaplug.stores.database.queries import GROW, chunks, grown, locked_users, recounted, stored_content
@@ -39,7 +40,6 @@ from personaplug.stores.database.rows import (
     unpack_vector,
 )
 from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, METADATA, STATES, USERS, VECTORS
-from personaplug.types import Behavior, History, State
 
 _ERASED = "personaplug.erased"  # metadata: how often something of users was
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from personaplug.types import Behavior, Example, Message, Request, Sampling, Split
+from personaplug.core.types import Behavior, Example, Message, Request, Sampling, Split
 
 Kind = Literal["text", "choice", "rating", "multilabel"]
 

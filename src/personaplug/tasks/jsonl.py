@@ -12,14 +12,14 @@ from typing import Any, ClassVar, Literal, TypeVar, cast
 from urllib.parse import quote
 
 from personaplug import data
-from personaplug.config import from_mapping, to_mapping
-from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.spacing import spread
+from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics import METRICS, labels
 from personaplug.preferences import DISLIKED
-from personaplug.spread import spread
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
-from personaplug.types import Behavior, Example, History, Sampling, Split
 
 _METRICS: dict[str, tuple[str, ...]] = {
     "text": ("rouge1", "rougeL"),

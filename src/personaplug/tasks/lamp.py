@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from personaplug.config import fill
-from personaplug.errors import ConfigError, DataError, UnknownNameError, did_you_mean
+from personaplug.core.config import fill
+from personaplug.core.errors import ConfigError, DataError, UnknownNameError, did_you_mean
+from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
 from personaplug.jsonl_reader import load_json, parse_time
 from personaplug.tasks.base import Task, TaskInfo
 from personaplug.tasks.lamp_specs import SPECS
-from personaplug.types import Behavior, Example, History, Message, Request, Sampling, Split
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 

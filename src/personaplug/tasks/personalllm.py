@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from personaplug import registry
-from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, published
 from personaplug.rewards.published import PUBLISHED
@@ -26,7 +27,6 @@ from personaplug.simulate.feedback import Feedback
 from personaplug.simulate.histories import draw_prompts, say_of, simulate_history
 from personaplug.simulate.users import Users, draw_users
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
-from personaplug.types import Behavior, Example, History, Sampling, Split
 
 Floats = NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from typing_extensions import override
 
-from personaplug.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.errors import ConfigError, DataError, did_you_mean
+from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
 from personaplug.preferences import pair_behavior
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
 from personaplug.tasks.jsonl import PROFILES, Jsonl, JsonlConfig, Timeline, drawn_users, held_out, limited
-from personaplug.types import Behavior, Example, History, Message, Request, Sampling, Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.tasks.base import Task, TaskInfo
-from personaplug.types import Behavior, Example, History, Sampling, Split
 
 _TOPICS = (
     "drink", "food", "sport", "music", "film", "book", "colour", "season", "pet", "city",

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.remote.client import Remote
-from personaplug.types import Completion, Prompt, Sampling, Scored
+from personaplug.core.types import Completion, Prompt, Sampling, Scored
 
 
 class RemoteBackbone(Backbone):

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 import openai
 
-from personaplug.errors import BusyError, ConfigError, DataError, ModelError, PersonaplugError, did_you_mean
-from personaplug.types import Prompt, Sampling
+from personaplug.core.errors import BusyError, ConfigError, DataError, ModelError, PersonaplugError, did_you_mean
+from personaplug.core.types import Prompt, Sampling
 
 T = TypeVar("T")
 

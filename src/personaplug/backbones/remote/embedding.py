@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from personaplug.errors import ModelError
+from personaplug.core.errors import ModelError
 from personaplug.models import ResolvedModel
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -21,8 +21,8 @@ import torch
 
 from personaplug.assembly import build_backbone
 from personaplug.bench.speed.bench import Bench, Ratio, timed
+from personaplug.core.types import Message, Prompt, Sampling
 from personaplug.scheduler import Scheduler
-from personaplug.types import Message, Prompt, Sampling
 
 ANSWER = Sampling(max_tokens=64)
 

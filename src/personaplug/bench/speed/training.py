@@ -25,9 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 from personaplug import data
 from personaplug.assembly import build_backbone, build_method, build_task
 from personaplug.bench.speed.bench import Bench, Ratio
+from personaplug.core.types import Example, Message
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.training import Draw, TrainingConfig, plan
-from personaplug.types import Example, Message
 from personaplug.vectors import VectorCache
 
 BATCH, BATCHES = 16, 4

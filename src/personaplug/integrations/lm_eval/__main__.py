@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from personaplug.errors import PersonaplugError
+from personaplug.core.errors import PersonaplugError
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
 
             from personaplug.integrations.lm_eval import adapter  # noqa: F401
         except ModuleNotFoundError as error:
-            from personaplug.registry import missing_extra
+            from personaplug.core.registry import missing_extra
 
             raise missing_extra("the lm_eval integration", error) from None
         cli_evaluate()

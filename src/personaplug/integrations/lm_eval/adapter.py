@@ -13,15 +13,16 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 from typing_extensions import override
 
-from personaplug import assembly, registry
+from personaplug import assembly
 from personaplug.assembly import RunConfig
 from personaplug.backbones.base import Backbone
-from personaplug.config import apply_sets
-from personaplug.errors import ConfigError, MismatchError
+from personaplug.core import registry
+from personaplug.core.config import apply_sets
+from personaplug.core.errors import ConfigError, MismatchError
+from personaplug.core.types import History, Message, Profile, Prompt, Request, Sampling, Scored
 from personaplug.integrations.lm_eval.docs import is_example, to_example, to_info
 from personaplug.methods.base import Method
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import History, Message, Profile, Prompt, Request, Sampling, Scored
 from personaplug.vectors import VectorCache
 
 _CHUNK = 256  # requests between two steps of the progress bar; the backbone batches them by tokens itself

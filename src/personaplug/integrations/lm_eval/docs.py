@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from personaplug.config import from_mapping, to_mapping
+from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.types import Behavior, Example, History, Message, Request
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Example, History, Message, Request
 
 _FORMAT = "personaplug.example"
 

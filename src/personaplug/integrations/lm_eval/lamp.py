@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from personaplug import metrics
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 from personaplug.integrations.lm_eval.docs import Docs, to_docs, to_info
 from personaplug.tasks.lamp import Lamp, LampConfig
 

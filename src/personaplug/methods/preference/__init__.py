@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
-from personaplug.errors import ConfigError
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Message, Profile, Prompt, Request
 from personaplug.methods.base import Method
 from personaplug.methods.retrieval.ranking import best
 from personaplug.preferences import preference
 from personaplug.tasks.base import TaskInfo
-from personaplug.types import Behavior, Message, Profile, Prompt, Request
 from personaplug.vectors import VectorCache
 
 Show = Literal["liked", "both", "disliked", "mislabelled"]

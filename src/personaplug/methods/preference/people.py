@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from personaplug.core.types import Behavior, History
 from personaplug.encoders.base import unit
 from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT
 from personaplug.preferences import DISLIKED, answers_of, preference
-from personaplug.types import Behavior, History
 from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:

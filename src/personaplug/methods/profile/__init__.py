@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from personaplug.core.types import History, Profile, Prompt, Request, State, Weight
 from personaplug.methods.base import Layered, encodes_text
-from personaplug.types import History, Profile, Prompt, Request, State, Weight
 from personaplug.wording import with_words
 
 _LEAD = "About this user: "

@@ -9,11 +9,11 @@ from typing import Any
 
 from typing_extensions import override
 
-from personaplug import registry
-from personaplug.errors import ConfigError
+from personaplug.core import registry
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Behavior, Profile, Prompt, Request, Weight
 from personaplug.methods.base import Method
 from personaplug.tasks.base import Wording
-from personaplug.types import Behavior, Profile, Prompt, Request, Weight
 from personaplug.wording import Budget, with_items
 
 

@@ -22,14 +22,14 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone, TrainableBackbone
-from personaplug.errors import ConfigError, MismatchError
+from personaplug.core.errors import ConfigError, MismatchError
+from personaplug.core.spacing import spread
+from personaplug.core.types import Behavior, Example, History, Request
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.score_cache import ScoreCache
-from personaplug.spread import spread
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Draw, Training, TrainingConfig, TrainingResult
-from personaplug.types import Behavior, Example, History, Request
 from personaplug.vectors import VectorCache
 
 

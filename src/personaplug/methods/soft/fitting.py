@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from personaplug import objectives
+from personaplug.core.types import Behavior, Example, History, Prompt
 from personaplug.plug import drop_history
 from personaplug.training import Draw, Length
-from personaplug.types import Behavior, Example, History, Prompt
 
 if TYPE_CHECKING:
     from personaplug.methods.plug import PlugMethod

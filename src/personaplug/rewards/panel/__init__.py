@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.config import from_mapping
-from personaplug.errors import DataError, did_you_mean
+from personaplug.core.config import from_mapping
+from personaplug.core.errors import DataError, did_you_mean
 from personaplug.rewards.published import PUBLISHED
 
 Floats = NDArray[np.float64]

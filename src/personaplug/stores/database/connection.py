@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, delete, event, exc, inspect, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from personaplug.errors import ConfigError, DataError
-from personaplug.registry import missing_extra
+from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.registry import missing_extra
 from personaplug.stores.base import NO_NUL
 from personaplug.stores.database.schema import METADATA, TABLES
 from personaplug.stores.migrations import HEAD, VERSION_TABLE, revision, upgrade

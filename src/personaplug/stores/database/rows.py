@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.errors import ConflictError, DataError
+from personaplug.core.errors import ConflictError, DataError
+from personaplug.core.types import Behavior, State
 from personaplug.stores.base import NO_NUL, VectorRow, texts
-from personaplug.types import Behavior, State
 
 CHECKSUM = 16  # bytes
 

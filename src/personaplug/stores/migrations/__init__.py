@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, column, inspect, select, table
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 HEAD = "0004"  # the newest revision; kept here so that opening an up-to-date store needs no alembic
 VERSION_TABLE = "personaplug_version"  # not alembic's default: a store may share a PostgreSQL database with others

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import TYPE_CHECKING, Any, Literal
 
-from personaplug.errors import DataError
+from personaplug.core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.errors import DataError
-from personaplug.types import Behavior, History, Message, Needs, Prompt, Request
+from personaplug.core.errors import DataError
+from personaplug.core.types import Behavior, History, Message, Needs, Prompt, Request
 
 TIMES = st.none() | st.floats(-1e9, 1e9)
 

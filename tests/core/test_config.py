@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug import config
-from personaplug.config import apply_sets, fill, from_mapping, read_toml, to_mapping, write_toml
-from personaplug.errors import ConfigError
+from personaplug.core import config
+from personaplug.core.config import apply_sets, fill, from_mapping, read_toml, to_mapping, write_toml
+from personaplug.core.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)

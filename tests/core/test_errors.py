@@ -7,8 +7,8 @@ import inspect
 
 import pytest
 
-from personaplug import errors
-from personaplug.errors import PersonaplugError, did_you_mean
+from personaplug.core import errors
+from personaplug.core.errors import PersonaplugError, did_you_mean
 
 
 def test_the_examples_in_the_docstrings_are_true():

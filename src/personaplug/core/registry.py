@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from personaplug.config import from_mapping
-from personaplug.errors import ConfigError, MissingExtraError, UnknownNameError, did_you_mean
+from personaplug.core.config import from_mapping
+from personaplug.core.errors import ConfigError, MissingExtraError, UnknownNameError, did_you_mean
 
 # Kind -> (folder, base class in its base.py).
 SHELVES = {

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from personaplug import registry
-from personaplug.config import from_mapping
-from personaplug.errors import ConfigError, MissingExtraError, UnknownNameError
-from personaplug.registry import build, find, missing_extra, names
+from personaplug.core import registry
+from personaplug.core.config import from_mapping
+from personaplug.core.errors import ConfigError, MissingExtraError, UnknownNameError
+from personaplug.core.registry import build, find, missing_extra, names
 
 EVERYTHING = [(kind, name) for kind in registry.SHELVES for name in names(kind)]
 

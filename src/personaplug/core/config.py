@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from personaplug.errors import ConfigError, did_you_mean
+from personaplug.core.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 

@@ -1,0 +1,1 @@
+"""What every other room stands on: the types, errors, configuration and the registry of shelves."""
