@@ -34,7 +34,7 @@ from personaplug.core.spacing import spread
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
 from personaplug.metrics import paired_bootstrap
-from personaplug.plug import PlugConfig
+from personaplug.plug.model import PlugConfig
 
 HERE = Path(__file__).parent
 SHARES = (0.1, 0.25)

@@ -122,7 +122,7 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
 
 def _task_prompt(run: RunConfig) -> dict[str, Any]:
     """As many soft tokens as the measured plug has, at the same place, none of which sees a user."""
-    from personaplug.plug import PlugConfig
+    from personaplug.plug.model import PlugConfig
 
     name, section = registry.split_section(run.method, "method")
     section = {k: v for k, v in section.items() if k not in ("encoder", "training")}

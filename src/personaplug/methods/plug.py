@@ -22,7 +22,7 @@ from personaplug.encoders.base import TrainableEncoder
 from personaplug.methods.base import Layered, build_text, encodes_text
 from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
-from personaplug.plug import Plug, PlugConfig
+from personaplug.plug.model import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
 from personaplug.training import Training, TrainingConfig, TrainingResult
 from personaplug.vectors import VectorCache

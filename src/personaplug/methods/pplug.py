@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from personaplug.methods.plug import PlugMethod
-from personaplug.plug import PlugConfig
+from personaplug.plug.model import PlugConfig
 
 
 @dataclass(frozen=True, slots=True)

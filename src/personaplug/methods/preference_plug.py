@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from personaplug.core.types import History
 from personaplug.methods.plug import PlugMethod
-from personaplug.plug import Objective, PlugConfig
+from personaplug.plug.model import Objective, PlugConfig
 from personaplug.preferences import answers_of
 
 _SIDES = ("liked", "disliked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from personaplug.methods.plug import PlugMethod
-from personaplug.plug import PlugConfig
+from personaplug.plug.model import PlugConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from personaplug import objectives
 from personaplug.core.types import Behavior, Example, History, Prompt
-from personaplug.plug import drop_history
+from personaplug.plug.model import drop_history
 from personaplug.training import Draw, Length
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from personaplug.pooling import POOLINGS
+from personaplug.plug.pooling import POOLINGS
 
 Objective = Literal["nll", "weighted", "options", "preference"]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from personaplug.pooling import POOLINGS, Pooling
+from personaplug.plug.pooling import POOLINGS, Pooling
 
 B, N, E = 2, 5, 8
 KEYS, QUERY = (torch.randn(*shape, generator=torch.Generator().manual_seed(4)) for shape in ((B, N, E), (B, E)))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.methods.pplug import PaperConfig
-from personaplug.plug import Plug, PlugConfig, drop_history
-from personaplug.pooling import POOLINGS
+from personaplug.plug.model import Plug, PlugConfig, drop_history
+from personaplug.plug.pooling import POOLINGS
 
 E, D = 12, 20
 
