@@ -32,7 +32,7 @@ from personaplug.metrics import Interval
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.users import Users
 from personaplug.tasks.personalllm import PersonalLLM
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent

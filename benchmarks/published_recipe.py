@@ -31,7 +31,7 @@ from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Profile
 from personaplug.models import resolve
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache, behavior_text
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from personaplug.inprocess import InProcessBackbone
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache
 
 

@@ -18,7 +18,7 @@ from personaplug.core.errors import DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from remote import vllm_like
 from serving import OPEN, served
 

@@ -22,7 +22,7 @@ from personaplug.core.types import Example, History, Message, Profile, Prompt, R
 from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import TrainingConfig, TrainingResult
+from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from personaplug.bench.run import Measuring, measure
 from personaplug.core import registry
 from personaplug.core.types import Example, Sampling
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 
 METHODS = [m for m in registry.names("method") if not registry.find("method", m).compares]  # LaMP has no pairs
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}

@@ -16,7 +16,7 @@ from personaplug.core import registry
 from personaplug.core.errors import ConfigError, MismatchError, PersonaplugError
 from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request, Scored
 from personaplug.methods.retrieval import Retrieval
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache
 
 TRAINING = TrainingConfig(steps=60, batch_size=16, lr=5e-2, save_every=1000)

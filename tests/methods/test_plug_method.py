@@ -17,7 +17,7 @@ from personaplug.encoders.base import TrainableEncoder
 from personaplug.methods.base import Method
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import Draw, TrainingConfig
+from personaplug.training.trainer import Draw, TrainingConfig
 from personaplug.vectors import VectorCache
 
 # The simplest plug, whatever the defaults are.

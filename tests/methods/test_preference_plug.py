@@ -13,7 +13,7 @@ from personaplug.core.types import Behavior, Example, History, Profile, Request
 from personaplug.methods.base import Method
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.preferences import pair_behavior, thumb_behavior
-from personaplug.training import Draw, TrainingConfig
+from personaplug.training.trainer import Draw, TrainingConfig
 
 TASTES = ("amber", "birch", "coral")  # words of the tiny model
 SMALL: dict[str, Any] = {"persona_tokens": 1, "start": "random", "history_dropout": 0.9}

@@ -19,7 +19,7 @@ from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
 from personaplug.preferences import pair_behavior, thumb_behavior
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import TrainingConfig
+from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from personaplug.backbones.base import Backbone
     from personaplug.tasks.base import TaskInfo
-    from personaplug.training import TrainingConfig, TrainingResult
+    from personaplug.training.trainer import TrainingConfig, TrainingResult
     from personaplug.vectors import VectorCache
 
 

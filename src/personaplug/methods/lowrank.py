@@ -45,7 +45,7 @@ from personaplug.vectors import VectorCache, behavior_text
 if TYPE_CHECKING:
     import torch
 
-    from personaplug.training import TrainingConfig, TrainingResult
+    from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 Floats = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ class LowRank(Layered):
         Raises:
             DataError: none of them prefers anything to anything.
         """
-        from personaplug.training import TrainingResult
+        from personaplug.training.trainer import TrainingResult
 
         del dev, training, folder
         start = time.perf_counter()

@@ -35,7 +35,7 @@ from personaplug.vectors import VectorCache, behavior_text
 if TYPE_CHECKING:
     import torch
 
-    from personaplug.training import TrainingConfig, TrainingResult
+    from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Neighbours(Shots):
         Raises:
             DataError: none of them has a history.
         """
-        from personaplug.training import TrainingResult
+        from personaplug.training.trainer import TrainingResult
 
         del dev, training, folder
         start = time.perf_counter()

@@ -24,7 +24,7 @@ from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.plug.model import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import Training, TrainingConfig, TrainingResult
+from personaplug.training.trainer import Training, TrainingConfig, TrainingResult
 from personaplug.vectors import VectorCache
 
 

@@ -27,7 +27,7 @@ from personaplug.assembly import build_backbone, build_method, build_task
 from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Example, Message
 from personaplug.methods.soft.fitting import Fitting
-from personaplug.training import Draw, TrainingConfig, plan
+from personaplug.training.trainer import Draw, TrainingConfig, plan
 from personaplug.vectors import VectorCache
 
 BATCH, BATCHES = 16, 4

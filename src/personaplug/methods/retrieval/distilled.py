@@ -29,7 +29,7 @@ from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.score_cache import ScoreCache
 from personaplug.tasks.base import TaskInfo
-from personaplug.training import Draw, Training, TrainingConfig, TrainingResult
+from personaplug.training.trainer import Draw, Training, TrainingConfig, TrainingResult
 from personaplug.vectors import VectorCache
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from personaplug import objectives
 from personaplug.core.types import Behavior, Example, History, Prompt
 from personaplug.plug.model import drop_history
-from personaplug.training import Draw, Length
+from personaplug.training import objectives
+from personaplug.training.trainer import Draw, Length
 
 if TYPE_CHECKING:
     from personaplug.methods.plug import PlugMethod

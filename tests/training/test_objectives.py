@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.objectives import nll, options, weighted
+from personaplug.training.objectives import nll, options, weighted
 
 LOGPROBS = torch.tensor([[-1.0, -2.0, -3.0], [-0.5, 0.0, 0.0]])
 COUNTS = torch.tensor([3, 1])

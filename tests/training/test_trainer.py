@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
-from personaplug.training import Draw, Training, TrainingConfig, newest_checkpoint, plan
+from personaplug.training.trainer import Draw, Training, TrainingConfig, newest_checkpoint, plan
 
 
 @given(
