@@ -28,7 +28,7 @@ from personaplug.bench.results import commit, versions, write_json
 from personaplug.core import registry
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
-from personaplug.metrics import Interval
+from personaplug.metrics.scores import Interval
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.users import Users
 from personaplug.tasks.personalllm import PersonalLLM

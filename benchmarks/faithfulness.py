@@ -33,7 +33,7 @@ from personaplug.core.errors import DataError
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
-from personaplug.metrics import paired_bootstrap
+from personaplug.metrics.scores import paired_bootstrap
 from personaplug.plug.model import PlugConfig
 
 HERE = Path(__file__).parent

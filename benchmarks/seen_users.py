@@ -29,7 +29,7 @@ from personaplug.core.config import read_toml
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example
 from personaplug.methods.base import Method
-from personaplug.metrics import Interval, bootstrap, paired_bootstrap
+from personaplug.metrics.scores import Interval, bootstrap, paired_bootstrap
 from personaplug.tasks.personalllm import PersonalLLM
 
 HERE = Path(__file__).parent

@@ -207,8 +207,8 @@ def test_a_method_that_fails_is_noted_and_the_others_go_on(bench, parrot, kept, 
 
 
 def test_where_nothing_can_be_measured_the_error_comes_through_and_no_file_is_left(bench, kept, monkeypatch):
-    from personaplug import metrics
     from personaplug.core.errors import DataError
+    from personaplug.metrics import scores as metrics
 
     def fails(*_: object) -> float:
         raise DataError("metric 'accuracy' fails")

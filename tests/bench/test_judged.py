@@ -13,7 +13,7 @@ from personaplug.bench.experiment import Experiment, read_run
 from personaplug.bench.run import Measuring, lower_is_better
 from personaplug.bench.summary import summarize
 from personaplug.bench.table import markdown
-from personaplug.metrics import JUDGED
+from personaplug.metrics.scores import JUDGED
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.bench.exchange import score_submission, write_submission
-from personaplug.metrics import compute
+from personaplug.metrics.scores import compute
 from personaplug.tasks.lamp_specs import SPECS
 
 CHOICES = ("LaMP_1", "LaMP_2", "LaMP_2N")

@@ -12,7 +12,7 @@ from personaplug.bench.compare import Gain
 from personaplug.bench.summary import Line
 from personaplug.bench.table import latex, markdown, read_from, write_into
 from personaplug.core.errors import DataError
-from personaplug.metrics import Interval
+from personaplug.metrics.scores import Interval
 
 
 @pytest.fixture

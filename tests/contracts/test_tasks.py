@@ -11,7 +11,7 @@ import pytest
 
 from personaplug.core import registry
 from personaplug.core.config import fill, from_mapping, to_mapping
-from personaplug.metrics import METRICS
+from personaplug.metrics.scores import METRICS
 from personaplug.tasks.base import Task
 
 SPLITS = ("train", "dev", "test")

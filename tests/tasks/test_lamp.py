@@ -11,7 +11,7 @@ from personaplug.core import registry
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, DataError, UnknownNameError
 from personaplug.core.types import Profile
-from personaplug.metrics import compute
+from personaplug.metrics.scores import compute
 from personaplug.tasks.lamp import read_outputs
 from personaplug.tasks.lamp_specs import SPECS
 

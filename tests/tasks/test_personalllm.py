@@ -11,7 +11,7 @@ import pytest
 
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
-from personaplug.metrics import JUDGED
+from personaplug.metrics.scores import JUDGED
 from personaplug.preferences import DISLIKED
 from personaplug.tasks.personalllm import PersonalLLM
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personaplug import metrics
 from personaplug.bench.results import write_text
 from personaplug.bench.run import likeliest, score_options
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Example, Profile
+from personaplug.metrics import scores as metrics
 from personaplug.tasks.base import TaskInfo
 from personaplug.tasks.lamp import read_outputs
 from personaplug.tasks.lamp_specs import SPECS, Spec

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from personaplug import metrics
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.core.errors import DataError
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, History, Profile, Prompt, Scored, Split, State
+from personaplug.metrics import scores as metrics
 from personaplug.tasks.base import JudgedTask, TaskInfo
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from personaplug.core.types import Behavior, History
 from personaplug.methods.profile import ProfileConfig, Profiled
-from personaplug.metrics import labels
+from personaplug.metrics.scores import labels
 
 _MOST = 3  # labels named
 _FREQUENT = 5  # words named

@@ -43,7 +43,7 @@ class TaskInfo:
         kind: `text` (free), `choice` (one of the options), `rating` (a number among the options), `multilabel`.
         instruction: what the model is told to do; the system message.
         options: the closed set of answers; () for text, and where each request brings its own texts to choose among.
-        metrics: names in `personaplug.metrics`, the first one is the headline.
+        metrics: names in `personaplug.metrics.scores`, the first one is the headline.
         history_text: template over a behaviour's `input`, `output`, `rating` and its fields: what encoders see of it.
         sampling: how to decode.
         wording: how behaviours are written into a prompt as text.

@@ -17,7 +17,7 @@ from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.core.spacing import spread
 from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
-from personaplug.metrics import METRICS, labels
+from personaplug.metrics.scores import METRICS, labels
 from personaplug.preferences import DISLIKED
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 

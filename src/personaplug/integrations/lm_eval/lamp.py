@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from personaplug import metrics
 from personaplug.core.errors import DataError
 from personaplug.integrations.lm_eval.docs import Docs, to_docs, to_info
+from personaplug.metrics import scores as metrics
 from personaplug.tasks.lamp import Lamp, LampConfig
 
 FOLDER = "PERSONAPLUG_LAMP"

@@ -1,0 +1,1 @@
+"""What answers are worth, and intervals for what is compared."""
