@@ -20,8 +20,8 @@ from personaplug.core.batching import token_batches
 from personaplug.core.errors import DataError, ModelError
 from personaplug.core.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 from personaplug.decoding import Choice, Decoding, RunningBatch, visible_text
-from personaplug.memory import keep_few_kernels
 from personaplug.models import ResolvedModel
+from personaplug.models.allocator import keep_few_kernels
 from personaplug.tokenized import TokenizedBackbone
 
 PADDING = -100  # in the place of a target token's id

@@ -20,7 +20,7 @@ import torch
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Piece, Prompt, Sampling
 from personaplug.inprocess import InProcessBackbone
-from personaplug.processors import share_processors
+from personaplug.models.threads import share_processors
 
 Event = Piece | Completion | Exception
 """What an answer hands out: pieces, then its end."""

@@ -27,8 +27,8 @@ from typing_extensions import override
 from personaplug import models
 from personaplug.core.types import Message, Needs, Prompt
 from personaplug.decoding import Decoding
-from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
+from personaplug.models.devices import pick_device, pick_dtype
 from personaplug.prompt_cache import BLOCK, PromptCache
 from personaplug.tokenized import chat_text, with_prefix
 

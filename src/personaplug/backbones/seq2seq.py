@@ -20,8 +20,8 @@ from personaplug import models
 from personaplug.core.errors import MismatchError
 from personaplug.core.types import Message, Needs, Prompt
 from personaplug.decoding import Decoding
-from personaplug.devices import pick_device, pick_dtype
 from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
+from personaplug.models.devices import pick_device, pick_dtype
 
 
 @dataclass(frozen=True, slots=True)

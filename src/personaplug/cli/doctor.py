@@ -97,7 +97,7 @@ def _devices() -> Iterator[Finding]:
     try:
         import torch
 
-        from personaplug.devices import pick_device, pick_dtype
+        from personaplug.models.devices import pick_device, pick_dtype
     except ModuleNotFoundError:
         yield Finding("note", "device", "no torch: no model runs in this process", "pip install 'personaplug[local]'")
         return

@@ -22,10 +22,10 @@ from personaplug.backbones.base import Backbone
 from personaplug.backbones.causal import CausalBackbone
 from personaplug.core.batching import token_batches
 from personaplug.core.errors import ConfigError
-from personaplug.devices import DTYPES, pick_device
 from personaplug.encoders.base import Encoder, TextRole, Vectors
 from personaplug.inprocess import load_pretrained
 from personaplug.models import ResolvedModel, resolve
+from personaplug.models.devices import DTYPES, pick_device
 
 _LARGEST = 65504.0  # the largest float16: stored vectors stay finite
 

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from personaplug.core.batching import token_batches
 from personaplug.core.errors import ConfigError, ModelError
 from personaplug.core.registry import missing_extra
-from personaplug.devices import DTYPES, pick_device
 from personaplug.encoders.base import TextRole, TrainableEncoder, Vectors
 from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install
+from personaplug.models.devices import DTYPES, pick_device
 
 _STRIDE = 8  # tokens: OpenVINO compiles anew for each shape, which takes as long as encoding a short text
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # what OpenVINO calls them

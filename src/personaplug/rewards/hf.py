@@ -62,7 +62,7 @@ class HfReward(Reward):
     source = "PersonalLLM, arXiv 2409.20296, section 2; transformers AutoModelForSequenceClassification"
 
     def __init__(self, config: HfConfig) -> None:
-        from personaplug.devices import pick_device
+        from personaplug.models.devices import pick_device
 
         if config.max_length < 1 or config.batch_size < 1:
             raise ConfigError(f"reward 'hf': max_length = {config.max_length}, batch_size = {config.batch_size}; min 1")

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from personaplug import __version__
 from personaplug.core.errors import PersonaplugError
-from personaplug.memory import give_back_memory
+from personaplug.models.allocator import give_back_memory
 from personaplug.serve import chat, demo, faults, history, projection, report, users
 from personaplug.serve.access import Let
 from personaplug.serve.door import Door

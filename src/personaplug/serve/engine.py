@@ -11,7 +11,7 @@ from personaplug.backbones.base import Backbone
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Piece, Profile, Prompt, Request, Sampling
 from personaplug.methods.base import Method
-from personaplug.processors import few_processors, share_processors
+from personaplug.models.threads import few_processors, share_processors
 from personaplug.scheduler import Scheduler, Sink
 from personaplug.serve.settings import Settings
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from personaplug.core.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
 from personaplug.core.types import History, Message, Profile, Prompt, Request, Weight
-from personaplug.devices import pick_device
+from personaplug.models.devices import pick_device
+from personaplug.models.threads import few_processors, share_processors
 from personaplug.personalizer import Personalizer
-from personaplug.processors import few_processors, share_processors
 from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from personaplug.core.errors import ConfigError
-from personaplug.devices import pick_device, pick_dtype
+from personaplug.models.devices import pick_device, pick_dtype
 
 
 def test_auto_is_a_device_that_computes_here():

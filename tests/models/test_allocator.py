@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.memory import give_back_memory
+from personaplug.models.allocator import give_back_memory
 
 
 def resident() -> int:
