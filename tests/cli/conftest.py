@@ -46,7 +46,7 @@ def behaviors(tmp_path: Path) -> Path:
 def store(behaviors: Path, tmp_path: Path) -> Path:
     """A store that holds them."""
     from personaplug.core.registry import build
-    from personaplug.ingest import ingest
+    from personaplug.data.ingest import ingest
 
     path = tmp_path / "users.db"
     opened = build("store", "sql", {"url": str(path)})

@@ -90,7 +90,7 @@ def test_an_empty_request_is_an_error(run, store, echo):
 
 def test_a_chat_keeps_what_its_user_liked_and_disliked_once_each(run, store, echo):
     from personaplug.cli.console import open_store
-    from personaplug.preferences import preference
+    from personaplug.data.feedback import preference
 
     result = run("answer", echo, "--user", "ada", "--store", store, typed="/up\none\n/up\n/up\ntwo\n/down\n")
     assert result.stderr.count("there is no answer to a known user to judge") == 2

@@ -15,7 +15,7 @@ import pytest
 
 from personaplug.core.errors import ConflictError
 from personaplug.core.registry import build
-from personaplug.ingest import BATCH, Ingested, ingest
+from personaplug.data.ingest import BATCH, Ingested, ingest
 
 
 def test_it_says_how_many_users_and_behaviours_were_read_and_how_many_are_new(run, behaviors):

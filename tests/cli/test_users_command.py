@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from personaplug.core.registry import build
 from personaplug.core.types import Behavior
-from personaplug.ingest import ingest
+from personaplug.data.ingest import ingest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)

@@ -14,7 +14,7 @@ from personaplug import data
 from personaplug.core import registry
 from personaplug.core.errors import DataError, UnknownNameError
 from personaplug.data import DATA_SETS
-from personaplug.jsonl_reader import read_behaviors
+from personaplug.data.jsonl import read_behaviors
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from personaplug.core.types import Behavior, Example, History, Profile, Request
+from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.methods.base import Method
 from personaplug.methods.soft.fitting import Fitting
-from personaplug.preferences import pair_behavior, thumb_behavior
 from personaplug.training.trainer import Draw, TrainingConfig
 
 TASTES = ("amber", "birch", "coral")  # words of the tiny model

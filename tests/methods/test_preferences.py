@@ -14,10 +14,10 @@ from personaplug.artifacts import ArtifactInfo, Part, load_tensors, save_pretrai
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
+from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.encoders.base import Encoder, NoConfig
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
-from personaplug.preferences import pair_behavior, thumb_behavior
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 from personaplug.vectors import VectorCache

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior
-from personaplug.preferences import DISLIKED, answers_of, pair_behavior, preference, thumb_behavior
+from personaplug.data.feedback import DISLIKED, answers_of, pair_behavior, preference, thumb_behavior
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.feedback import Feedback, say
 from personaplug.simulate.histories import database, draw_prompts, simulate_history

@@ -11,8 +11,8 @@ import pytest
 
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
+from personaplug.data.feedback import DISLIKED
 from personaplug.metrics.scores import JUDGED
-from personaplug.preferences import DISLIKED
 from personaplug.tasks.personalllm import PersonalLLM
 
 WORDS = ["one", "two words", "now three words", "in all four words"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
-from personaplug.preferences import DISLIKED, preference
+from personaplug.data.feedback import DISLIKED, preference
 from personaplug.tasks.rated import Rated
 
 SPLITS = ("train", "dev", "test")

@@ -11,7 +11,7 @@ from typing import Any
 
 from personaplug import data
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
-from personaplug.jsonl_reader import find_data, read_behaviors
+from personaplug.data.jsonl import find_data, read_behaviors
 from personaplug.simulate.diversity import ALPHAS
 
 

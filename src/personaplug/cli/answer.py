@@ -15,7 +15,7 @@ import typer
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, moment, open_store, out, shown
 from personaplug.core.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
 from personaplug.core.types import Message, Request, Sampling
-from personaplug.preferences import thumb_behavior
+from personaplug.data.feedback import thumb_behavior
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -72,7 +72,7 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
     from personaplug.assembly import build_store
     from personaplug.bench.experiment import read_run
     from personaplug.core.config import apply_sets
-    from personaplug.ingest import ingest
+    from personaplug.data.ingest import ingest
 
     def say(text: str) -> None:
         err().print(text, markup=False)

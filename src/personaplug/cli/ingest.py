@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, progress_bar, store_file
-from personaplug.jsonl_reader import MAX_LINE_BYTES
+from personaplug.data.jsonl import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
-    from personaplug.ingest import Checked
+    from personaplug.data.ingest import Checked
     from personaplug.stores.base import Store
 
 EPILOG = "Example: personaplug ingest mail/ --store users.db"
@@ -34,7 +34,7 @@ def ingest(
 
     All lines are checked before any is added. Doing it again adds only what is new, also after a kill.
     """
-    from personaplug.ingest import check
+    from personaplug.data.ingest import check
 
     file = store_file(store)
     # A store that is there is opened first: its faults should show before minutes of checking.
@@ -56,7 +56,7 @@ def ingest(
 
 
 def _add(checked: list[Checked], store: Store) -> int:
-    from personaplug.ingest import add
+    from personaplug.data.ingest import add
 
     with progress_bar("adding", sum(c.behaviors for c in checked)) as advance:
         return sum(add(c, store, advance) for c in checked)

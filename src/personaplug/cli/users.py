@@ -11,7 +11,7 @@ import typer
 
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, moment, open_store, out, shown
 from personaplug.core.errors import DataError
-from personaplug.jsonl_reader import write_lines
+from personaplug.data.jsonl import write_lines
 
 app = typer.Typer(no_args_is_help=True, help="Show, export and forget the users of a store.")
 

@@ -34,11 +34,11 @@ from personaplug.core.types import (
     State,
     Weight,
 )
+from personaplug.data.feedback import answers_of, preference
 from personaplug.methods.base import Layered, encodes_text
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated
 from personaplug.methods.preference.directions import learn
 from personaplug.methods.preference.people import longest
-from personaplug.preferences import answers_of, preference
 from personaplug.tasks.base import TaskInfo
 from personaplug.vectors import VectorCache, behavior_text
 

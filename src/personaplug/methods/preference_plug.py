@@ -12,9 +12,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug.core.types import History
+from personaplug.data.feedback import answers_of
 from personaplug.methods.plug import PlugMethod
 from personaplug.plug.model import Objective, PlugConfig
-from personaplug.preferences import answers_of
 
 _SIDES = ("liked", "disliked")
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from personaplug import __version__
-from personaplug.jsonl_reader import write_lines
+from personaplug.data.jsonl import write_lines
 from personaplug.stores.base import Store
 
 

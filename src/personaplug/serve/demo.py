@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from personaplug import data
 from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior
-from personaplug.jsonl_reader import find_data, read_behaviors
+from personaplug.data.jsonl import find_data, read_behaviors
 from personaplug.serve.access import Let
 from personaplug.serve.faults import Refusal
 from personaplug.stores.base import Store

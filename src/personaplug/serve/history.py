@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from personaplug.core.errors import ConflictError, DataError
 from personaplug.core.types import Behavior
-from personaplug.jsonl_reader import LineReader, parse_time
+from personaplug.data.jsonl import LineReader, parse_time
 from personaplug.serve.access import Access, Let, PathBehavior, PathUser
 from personaplug.serve.faults import Refusal
 from personaplug.serve.wire import EditBody

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 
 from personaplug.core.errors import UnknownUserError
 from personaplug.core.types import Behavior, Weight
-from personaplug.preferences import pair_behavior, rated_behavior
+from personaplug.data.feedback import pair_behavior, rated_behavior
 from personaplug.serve.access import Access, Let, PathUser
 from personaplug.serve.answering import shares
 from personaplug.serve.archive import archive

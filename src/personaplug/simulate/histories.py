@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug.core.types import History
-from personaplug.preferences import DISLIKED, rated_behavior
+from personaplug.data.feedback import DISLIKED, rated_behavior
 from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.feedback import Feedback, Said, say
 

@@ -16,9 +16,9 @@ from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.core.spacing import spread
 from personaplug.core.types import Behavior, Example, History, Sampling, Split
-from personaplug.jsonl_reader import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
+from personaplug.data.feedback import DISLIKED
+from personaplug.data.jsonl import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.metrics.scores import METRICS, labels
-from personaplug.preferences import DISLIKED
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 
 _METRICS: dict[str, tuple[str, ...]] = {

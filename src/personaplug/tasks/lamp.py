@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, DataError, UnknownNameError, did_you_mean
 from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
-from personaplug.jsonl_reader import load_json, parse_time
+from personaplug.data.jsonl import load_json, parse_time
 from personaplug.tasks.base import Task, TaskInfo
 from personaplug.tasks.lamp_specs import SPECS
 

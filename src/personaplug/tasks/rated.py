@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
-from personaplug.preferences import pair_behavior
+from personaplug.data.feedback import pair_behavior
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
 from personaplug.tasks.jsonl import PROFILES, Jsonl, JsonlConfig, Timeline, drawn_users, held_out, limited
 

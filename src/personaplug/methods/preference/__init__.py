@@ -18,9 +18,9 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Profile, Prompt, Request
+from personaplug.data.feedback import preference
 from personaplug.methods.base import Method
 from personaplug.methods.retrieval.ranking import best
-from personaplug.preferences import preference
 from personaplug.tasks.base import TaskInfo
 from personaplug.vectors import VectorCache
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug.core.types import Behavior, History
+from personaplug.data.feedback import DISLIKED, answers_of, preference
 from personaplug.encoders.base import unit
 from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT
-from personaplug.preferences import DISLIKED, answers_of, preference
 from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from personaplug.core.errors import ConflictError
 from personaplug.core.types import Behavior
-from personaplug.jsonl_reader import MAX_LINE_BYTES, find_data, read_behaviors
+from personaplug.data.jsonl import MAX_LINE_BYTES, find_data, read_behaviors
 from personaplug.stores.base import Store
 
 BATCH = 2_000  # behaviours in a transaction: what a kill costs at most, and it is added again by the next run

@@ -9,7 +9,7 @@ import pytest
 
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior
-from personaplug.jsonl_reader import read_behaviors, read_task_json
+from personaplug.data.jsonl import read_behaviors, read_task_json
 
 GOOD = {"user": "ana", "id": "1", "at": 1, "input": "hi", "output": "ho"}
 
