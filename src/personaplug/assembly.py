@@ -10,11 +10,11 @@ from typing import Any
 
 from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.backbones.base import Backbone
+from personaplug.backbones.local.base import InProcessBackbone
 from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder
-from personaplug.inprocess import InProcessBackbone
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo

@@ -15,6 +15,7 @@ import torch
 
 from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.backbones.local.tokens import with_prefix
 from personaplug.backbones.vllm import packed
 from personaplug.core import registry
 from personaplug.core.errors import DataError, ModelError
@@ -23,7 +24,6 @@ from personaplug.methods.plug import PlugMethod
 from personaplug.serve.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
-from personaplug.tokenized import with_prefix
 from serving import served
 
 URL = os.environ.get("PERSONAPLUG_TEST_VLLM", "")

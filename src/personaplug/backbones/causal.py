@@ -25,12 +25,12 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.backbones.local.base import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
+from personaplug.backbones.local.generation import Decoding
+from personaplug.backbones.local.prompt_cache import BLOCK, PromptCache
+from personaplug.backbones.local.tokens import chat_text, with_prefix
 from personaplug.core.types import Message, Needs, Prompt
-from personaplug.decoding import Decoding
-from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.models.devices import pick_device, pick_dtype
-from personaplug.prompt_cache import BLOCK, PromptCache
-from personaplug.tokenized import chat_text, with_prefix
 
 
 @dataclass(frozen=True, slots=True)

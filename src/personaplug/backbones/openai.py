@@ -106,7 +106,7 @@ class OpenAIBackbone(RemoteBackbone):
     def cut(self, text: str, tokens: int) -> str:
         if self._tokenizer is None:
             return text[: max(tokens, 0) * _CHARACTERS]
-        from personaplug.tokenized import cut_text
+        from personaplug.backbones.local.tokens import cut_text
 
         return cut_text(self._tokenizer, text, tokens)
 

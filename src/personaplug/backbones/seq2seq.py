@@ -17,10 +17,10 @@ from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.backbones.local.base import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
+from personaplug.backbones.local.generation import Decoding
 from personaplug.core.errors import MismatchError
 from personaplug.core.types import Message, Needs, Prompt
-from personaplug.decoding import Decoding
-from personaplug.inprocess import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.models.devices import pick_device, pick_dtype
 
 

@@ -24,12 +24,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.backbones.local.tokens import TokenizedBackbone, chat_text, with_prefix
 from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_embedding, load_tokenizer
 from personaplug.core.errors import DataError
 from personaplug.core.types import Completion, Message, Needs, Prompt, Sampling
-from personaplug.tokenized import TokenizedBackbone, chat_text, with_prefix
 
 # What a server would else take from the model's own generation config.
 _PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}

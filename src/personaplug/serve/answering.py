@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from personaplug.backbones.local.scheduler import Event
 from personaplug.core.types import Completion, Message, Piece, Sampling, TokenLogprob, Weight
-from personaplug.scheduler import Event
 from personaplug.serve.engine import Growing
 from personaplug.serve.faults import Refusal
 from personaplug.serve.service import Personal, Served, Service

@@ -8,11 +8,11 @@ from threading import BoundedSemaphore, Event, Lock
 from typing import Protocol
 
 from personaplug.backbones.base import Backbone
+from personaplug.backbones.local.scheduler import Scheduler, Sink
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Piece, Profile, Prompt, Request, Sampling
 from personaplug.methods.base import Method
 from personaplug.models.threads import few_processors, share_processors
-from personaplug.scheduler import Scheduler, Sink
 from personaplug.serve.settings import Settings
 
 
@@ -209,7 +209,7 @@ NICENESS = 5  # what new requests wait for goes first
 
 def engine_of(backbone: Backbone, settings: Settings) -> Engine:
     """What runs a backbone."""
-    from personaplug.inprocess import InProcessBackbone
+    from personaplug.backbones.local.base import InProcessBackbone
 
     if isinstance(backbone, InProcessBackbone):
         backbone.remembers = settings.prompts

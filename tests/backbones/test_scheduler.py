@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
+from personaplug.backbones.local.generation import Choice
+from personaplug.backbones.local.scheduler import Answer, Scheduler
 from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
 from personaplug.core.errors import BusyError, DataError
 from personaplug.core.types import Message, Piece, Prompt, Sampling
-from personaplug.decoding import Choice
-from personaplug.scheduler import Answer, Scheduler
 
 D = 32
 

@@ -17,9 +17,9 @@ from threading import Condition, Thread, current_thread
 
 import torch
 
+from personaplug.backbones.local.base import InProcessBackbone
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Piece, Prompt, Sampling
-from personaplug.inprocess import InProcessBackbone
 from personaplug.models.threads import share_processors
 
 Event = Piece | Completion | Exception

@@ -1,0 +1,1 @@
+"""What backbones share that run their model in this process."""
