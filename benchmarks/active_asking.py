@@ -26,6 +26,7 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import commit, versions, write_json
 from personaplug.core import registry
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
 from personaplug.metrics.scores import Interval
@@ -33,7 +34,6 @@ from personaplug.simulate.answer_set import AnswerSet
 from personaplug.simulate.users import Users
 from personaplug.tasks.personalllm import PersonalLLM
 from personaplug.training.trainer import TrainingConfig
-from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
 ENCODERS: dict[str, dict[str, Any]] = {

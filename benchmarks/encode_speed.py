@@ -43,11 +43,11 @@ from personaplug import data
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
 from personaplug.encoders.static import StaticConfig, StaticEncoder
 from personaplug.models import resolve
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
 UNIT = "sentence-transformers"

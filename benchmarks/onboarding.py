@@ -34,10 +34,10 @@ from personaplug.assembly import build_backbone, build_encoder, build_method
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.models import resolve
 from personaplug.personalizer import Personalizer
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
 MODEL = "smollm2-135m"

@@ -37,8 +37,8 @@ from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.base import TextRole, Vectors
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
-from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
 BEHAVIORS = 1_000

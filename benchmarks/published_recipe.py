@@ -30,9 +30,9 @@ from personaplug.assembly import build_backbone, build_encoder, build_method, bu
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Profile
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.models import resolve
 from personaplug.training.trainer import TrainingConfig
-from personaplug.vectors import VectorCache, behavior_text
 
 HERE = Path(__file__).parent
 BATCH, COPIES, EVALUATIONS = 16, 11, 11

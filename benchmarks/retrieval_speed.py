@@ -28,8 +28,8 @@ from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core import registry
 from personaplug.core.types import Behavior, History, Profile, Request
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
-from personaplug.vectors import VectorCache
 
 HERE = Path(__file__).parent
 

@@ -16,6 +16,7 @@ import httpx
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.types import Message, Prompt
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.personalizer import Personalizer
 from personaplug.serve.app import create_app
 from personaplug.serve.engine import Threads
@@ -25,7 +26,6 @@ from personaplug.serve.settings import Settings
 from personaplug.serve.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 
 class Parrot(EchoBackbone):

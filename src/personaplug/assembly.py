@@ -15,11 +15,11 @@ from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo
 from personaplug.training.trainer import TrainingConfig
-from personaplug.vectors import VectorCache
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from personaplug.bench.run import measure
 from personaplug.core import registry
 from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 from remote import Reply, scripted
 from serving import OPEN, served, text_service
 

@@ -73,8 +73,8 @@ def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     from personaplug.core.config import to_mapping
     from personaplug.core.registry import build
     from personaplug.core.types import Sampling
+    from personaplug.encoders.cache.embeddings import VectorCache
     from personaplug.tasks.base import TaskInfo
-    from personaplug.vectors import VectorCache
 
     info = TaskInfo("chat", "text", sampling=Sampling(max_tokens=4))
     model = {"model": str(tiny_causal), "dtype": "float32", "device": "cpu"}

@@ -122,8 +122,8 @@ def test_what_a_chat_keeps_moves_the_belief_of_lowrank(run, store, echo):
     from personaplug.cli.console import open_store
     from personaplug.core import registry
     from personaplug.core.types import Profile
+    from personaplug.encoders.cache.embeddings import VectorCache
     from personaplug.methods.preference.bradley_terry import Belief
-    from personaplug.vectors import VectorCache
 
     encoder = registry.build("encoder", "hashing", {"width": 16})
     method = registry.build(

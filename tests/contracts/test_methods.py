@@ -12,8 +12,8 @@ from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.core import registry
 from personaplug.core.errors import MismatchError
 from personaplug.core.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
-from personaplug.vectors import VectorCache
 
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}, "summary": {"max_tokens": 8}}
 

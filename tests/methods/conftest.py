@@ -9,10 +9,10 @@ import pytest
 import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.core import registry
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.hashing import HashingEncoder
 from personaplug.methods.base import Method
 from personaplug.tasks.base import Task
-from personaplug.vectors import VectorCache
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, MismatchError, PersonaplugError
 from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request, Scored
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
 from personaplug.training.trainer import TrainingConfig
-from personaplug.vectors import VectorCache
 
 TRAINING = TrainingConfig(steps=60, batch_size=16, lr=5e-2, save_every=1000)
 OTHER_NAMES = {"cats": "felines", "cars": "engines", "tea": "infusions", "rain": "showers"}

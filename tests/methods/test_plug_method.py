@@ -14,11 +14,11 @@ from personaplug.core import registry
 from personaplug.core.errors import ConfigError, MismatchError, PersonaplugError
 from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request
 from personaplug.encoders.base import TrainableEncoder
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import Draw, TrainingConfig
-from personaplug.vectors import VectorCache
 
 # The simplest plug, whatever the defaults are.
 SIMPLE: dict[str, Any] = {

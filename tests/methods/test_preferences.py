@@ -16,11 +16,11 @@ from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
 from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.encoders.base import Encoder, NoConfig
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
-from personaplug.vectors import VectorCache
 
 
 class Words(Encoder):

@@ -13,11 +13,11 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.personalizer import Personalizer
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.vectors import VectorCache
 
 ASKED = Request.of("ada", "what now", system="Answer.")
 LEAD = "About this user: "

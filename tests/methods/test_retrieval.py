@@ -14,13 +14,13 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, History, Message, Profile, Request
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
 from personaplug.methods.bm25 import words
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import best, dot, reciprocal_ranks
 from personaplug.stores.sql import SqlConfig, SqlStore
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.vectors import VectorCache
 
 RANKERS = ["bm25", "dense", "random", "recent", "rrf"]
 WORDS = ["red", "green", "blue", "a", "the", "ünï", "你好", "!!", ""]

@@ -36,8 +36,8 @@ from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, PersonaplugError
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, Needs, Split
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.tasks.base import JudgedTask
-from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone

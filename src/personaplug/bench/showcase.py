@@ -12,7 +12,7 @@ from personaplug.bench.results import Result
 from personaplug.bench.summary import main_row
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, Profile, Request
-from personaplug.vectors import behavior_text
+from personaplug.encoders.cache.embeddings import behavior_text
 
 if TYPE_CHECKING:
     from personaplug.methods.base import Method

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import torch
 
     from personaplug.backbones.base import Backbone
+    from personaplug.encoders.cache.embeddings import VectorCache
     from personaplug.tasks.base import TaskInfo
     from personaplug.training.trainer import TrainingConfig, TrainingResult
-    from personaplug.vectors import VectorCache
 
 
 class Method(ABC):

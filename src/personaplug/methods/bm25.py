@@ -16,10 +16,10 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.types import History, Profile, Request, State
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, best, ranked_text
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache, behavior_text
 
 # Combining signs that Python's \w leaves out: Latin, Hebrew, Arabic, the scripts of India, Tibetan.
 _SIGNS = r"\u0300-\u036f\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0df3\u0f71-\u0fbc"

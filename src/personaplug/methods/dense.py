@@ -15,10 +15,10 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone
 from personaplug.core.types import History, Profile, Request, State
 from personaplug.encoders.base import unit
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, best, dot, ranked_text
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 
 class Dense(Retrieval):

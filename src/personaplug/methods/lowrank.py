@@ -35,12 +35,12 @@ from personaplug.core.types import (
     Weight,
 )
 from personaplug.data.feedback import answers_of, preference
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.base import Layered, encodes_text
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated
 from personaplug.methods.preference.directions import learn
 from personaplug.methods.preference.people import longest
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache, behavior_text
 
 if TYPE_CHECKING:
     import torch

@@ -19,6 +19,7 @@ from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Behavior, Example, History, Profile, Request, State, Weight
 from personaplug.encoders.base import unit
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.preference import ANSWER_TEXT, Shots, ShotsConfig, nearest, usable
 from personaplug.methods.preference.people import (
     People,
@@ -30,7 +31,6 @@ from personaplug.methods.preference.people import (
     user_vector,
 )
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache, behavior_text
 
 if TYPE_CHECKING:
     import torch

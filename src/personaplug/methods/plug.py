@@ -19,13 +19,13 @@ from personaplug.backbones.base import Backbone, SoftBackbone, TrainableBackbone
 from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.core.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import TrainableEncoder
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Layered, build_text, encodes_text
 from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.plug.model import Plug, PlugConfig
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import Training, TrainingConfig, TrainingResult
-from personaplug.vectors import VectorCache
 
 
 class PlugMethod(Layered):

@@ -20,11 +20,11 @@ from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import History, Profile, Request, State
 from personaplug.encoders.base import TrainableEncoder
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.dense import Dense
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig, best, dot
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 
 @dataclass(frozen=True, slots=True)

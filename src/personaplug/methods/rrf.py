@@ -12,11 +12,11 @@ from personaplug.backbones.base import Backbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import History, Profile, Request, State
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import joined_states, part_of_state
 from personaplug.methods.retrieval import Retrieval, RetrievalConfig, plain_ranker
 from personaplug.methods.retrieval.ranking import best, reciprocal_ranks
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 
 @dataclass(frozen=True, slots=True)

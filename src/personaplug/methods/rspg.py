@@ -17,12 +17,12 @@ from personaplug.backbones.base import Backbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import History, Profile, Request, State
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import joined_states, part_of_state
 from personaplug.methods.retrieval import Retrieval, plain_ranker
 from personaplug.methods.retrieval.distilled import Alternatives, Distilled, DistilledConfig, Student
 from personaplug.methods.retrieval.ranking import RankingConfig
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 _NONE = "none"
 

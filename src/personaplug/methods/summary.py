@@ -12,9 +12,9 @@ from typing_extensions import override
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Completion, History, Message, Prompt, Request, Sampling
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.profile import ProfileConfig, Profiled
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.vectors import VectorCache, behavior_text
 from personaplug.wording import Budget
 
 _LINE = "{input} => {output}"  # of a behaviour, where the task writes them as turns

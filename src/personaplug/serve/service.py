@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from personaplug.artifacts import Part
     from personaplug.backbones.base import Backbone
     from personaplug.encoders.base import Encoder
-    from personaplug.vectors import VectorCache
+    from personaplug.encoders.cache.embeddings import VectorCache
 
 P = ParamSpec("P")
 T = TypeVar("T")

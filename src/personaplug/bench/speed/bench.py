@@ -19,8 +19,8 @@ from typing import Any
 from personaplug import data
 from personaplug.assembly import build_backbone, build_encoder, build_method, build_store
 from personaplug.core.types import Behavior, Request
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.personalizer import Personalizer
-from personaplug.vectors import VectorCache
 
 _TEXTS = 500  # distinct ones of a user: more would only take longer to encode
 MODEL, ENCODER = "smollm2-135m", "minilm"

@@ -20,8 +20,8 @@ import numpy as np
 from personaplug.assembly import build_encoder, build_store
 from personaplug.bench.speed.bench import Bench, Ratio, timed
 from personaplug.core.types import Behavior, History
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.models import resolve
-from personaplug.vectors import VectorCache
 
 SIZE = 128  # texts of a round
 

@@ -26,9 +26,9 @@ from personaplug import data
 from personaplug.assembly import build_backbone, build_method, build_task
 from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Example, Message
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.training.trainer import Draw, TrainingConfig, plan
-from personaplug.vectors import VectorCache
 
 BATCH, BATCHES = 16, 4
 TURNS = 4  # messages in front of a long prompt's last

@@ -20,10 +20,10 @@ from personaplug.core import registry
 from personaplug.core.config import apply_sets
 from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.core.types import History, Message, Profile, Prompt, Request, Sampling, Scored
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.integrations.lm_eval.docs import is_example, to_example, to_info
 from personaplug.methods.base import Method
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 _CHUNK = 256  # requests between two steps of the progress bar; the backbone batches them by tokens itself
 _LM_EVALS = ("batch_size", "max_batch_size", "device")  # what lm_eval hands to every model, asked for or not

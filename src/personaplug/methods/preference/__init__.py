@@ -19,10 +19,10 @@ from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Profile, Prompt, Request
 from personaplug.data.feedback import preference
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.retrieval.ranking import best
 from personaplug.tasks.base import TaskInfo
-from personaplug.vectors import VectorCache
 
 Show = Literal["liked", "both", "disliked", "mislabelled"]
 

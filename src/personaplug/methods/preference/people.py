@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from personaplug.core.types import Behavior, History
 from personaplug.data.feedback import DISLIKED, answers_of, preference
 from personaplug.encoders.base import unit
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.preference import ANSWER_TEXT, PROMPT_TEXT
-from personaplug.vectors import VectorCache
 
 if TYPE_CHECKING:
     import torch

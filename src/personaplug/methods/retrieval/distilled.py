@@ -25,12 +25,12 @@ from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.core.spacing import spread
 from personaplug.core.types import Behavior, Example, History, Request
+from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.score_cache import ScoreCache
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import Draw, Training, TrainingConfig, TrainingResult
-from personaplug.vectors import VectorCache
 
 
 @dataclass(frozen=True, slots=True)

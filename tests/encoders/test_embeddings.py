@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug import vectors as module
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, History
+from personaplug.encoders.cache import embeddings as module
+from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
 from personaplug.stores.sql import SqlConfig, SqlStore
-from personaplug.vectors import VectorCache, behavior_text
 
 TEMPLATE = "{input} {output}"
 

@@ -1,0 +1,1 @@
+"""Embeddings of behaviours, computed once ever and kept."""
