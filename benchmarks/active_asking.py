@@ -30,9 +30,9 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
 from personaplug.metrics.scores import Interval
-from personaplug.simulate.answer_set import AnswerSet
-from personaplug.simulate.users import Users
 from personaplug.tasks.personalllm import PersonalLLM
+from personaplug.tasks.simulate.answer_set import AnswerSet
+from personaplug.tasks.simulate.users import Users
 from personaplug.training.trainer import TrainingConfig
 
 HERE = Path(__file__).parent

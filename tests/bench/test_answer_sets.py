@@ -19,7 +19,7 @@ from personaplug.bench.tastes import facts, render_facts
 from personaplug.core.config import from_mapping
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel
-from personaplug.simulate.answer_set import find_rows, read_answers
+from personaplug.tasks.simulate.answer_set import find_rows, read_answers
 
 
 def recipe(folder: Path, **changes: Any) -> Recipe:

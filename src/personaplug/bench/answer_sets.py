@@ -23,7 +23,7 @@ from personaplug.core.config import to_mapping
 from personaplug.core.types import Prompt, Request, Sampling
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, measured
-from personaplug.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet
+from personaplug.tasks.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _SCORED = 256  # answers between two writes

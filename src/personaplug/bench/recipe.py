@@ -12,7 +12,7 @@ from typing import Any
 from personaplug import data
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.data.jsonl import find_data, read_behaviors
-from personaplug.simulate.diversity import ALPHAS
+from personaplug.tasks.simulate.diversity import ALPHAS
 
 
 @dataclass(frozen=True, slots=True)

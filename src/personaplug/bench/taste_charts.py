@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from personaplug.bench.charts import _COLOURS, _drawing
-from personaplug.simulate.diversity import THRESHOLDS, Diversity
+from personaplug.tasks.simulate.diversity import THRESHOLDS, Diversity
 
 
 def disagreement_chart(found: Sequence[Diversity]) -> str:

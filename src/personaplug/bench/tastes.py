@@ -15,9 +15,9 @@ from personaplug.bench.answer_sets import BuiltSet
 from personaplug.bench.recipe import Recipe
 from personaplug.core.config import to_mapping
 from personaplug.rewards.panel import Scale, effective_number
-from personaplug.simulate.answer_set import AnswerSet
-from personaplug.simulate.diversity import Diversity, best_answers, by_alpha, wins_by_model
-from personaplug.simulate.users import Users, draw_users
+from personaplug.tasks.simulate.answer_set import AnswerSet
+from personaplug.tasks.simulate.diversity import Diversity, best_answers, by_alpha, wins_by_model
+from personaplug.tasks.simulate.users import Users, draw_users
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, published
 from personaplug.rewards.published import PUBLISHED
-from personaplug.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet, find_rows, read_answers
-from personaplug.simulate.feedback import Feedback
-from personaplug.simulate.histories import draw_prompts, say_of, simulate_history
-from personaplug.simulate.users import Users, draw_users
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
+from personaplug.tasks.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet, find_rows, read_answers
+from personaplug.tasks.simulate.feedback import Feedback
+from personaplug.tasks.simulate.histories import draw_prompts, say_of, simulate_history
+from personaplug.tasks.simulate.users import Users, draw_users
 
 Floats = NDArray[np.float64]
 

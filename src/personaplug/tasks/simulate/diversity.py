@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug.rewards.panel import Panel
-from personaplug.simulate.users import Floats, Users, draw_users
+from personaplug.tasks.simulate.users import Floats, Users, draw_users
 
 ALPHAS = (0.01, 0.05, 0.1, 0.5, 1.0)
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 21))

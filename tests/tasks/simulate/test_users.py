@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel, Scale, published
-from personaplug.simulate.answer_set import find_rows, read_answers
-from personaplug.simulate.diversity import (
+from personaplug.tasks.simulate.answer_set import find_rows, read_answers
+from personaplug.tasks.simulate.diversity import (
     ALPHAS,
     best_answers,
     by_alpha,
@@ -21,7 +21,7 @@ from personaplug.simulate.diversity import (
     votes,
     wins_by_model,
 )
-from personaplug.simulate.users import Users, draw_users
+from personaplug.tasks.simulate.users import Users, draw_users
 
 TEN = published()
 

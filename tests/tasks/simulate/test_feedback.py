@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior
 from personaplug.data.feedback import DISLIKED, answers_of, pair_behavior, preference, thumb_behavior
-from personaplug.simulate.answer_set import AnswerSet
-from personaplug.simulate.feedback import Feedback, say
-from personaplug.simulate.histories import database, draw_prompts, simulate_history
+from personaplug.tasks.simulate.answer_set import AnswerSet
+from personaplug.tasks.simulate.feedback import Feedback, say
+from personaplug.tasks.simulate.histories import database, draw_prompts, simulate_history
 
 VALUES = [0.3, -1.0, 2.0, 0.0]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from personaplug.core.types import History
 from personaplug.data.feedback import DISLIKED, rated_behavior
-from personaplug.simulate.answer_set import AnswerSet
-from personaplug.simulate.feedback import Feedback, Said, say
+from personaplug.tasks.simulate.answer_set import AnswerSet
+from personaplug.tasks.simulate.feedback import Feedback, Said, say
 
 
 @dataclass(frozen=True, slots=True)
