@@ -14,8 +14,8 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Completion, History, Message, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.profile import ProfileConfig, Profiled
+from personaplug.methods.prompts.wording import Budget
 from personaplug.tasks.base import TaskInfo, Wording
-from personaplug.wording import Budget
 
 _LINE = "{input} => {output}"  # of a behaviour, where the task writes them as turns
 _ALONE = "{output}"

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from personaplug.core.types import History, Profile, Prompt, Request, State, Weight
 from personaplug.methods.base import Layered, encodes_text
-from personaplug.wording import with_words
+from personaplug.methods.prompts.wording import with_words
 
 _LEAD = "About this user: "
 _NAME = "profile"  # of the array of a state that holds the words, as UTF-8 bytes

@@ -13,8 +13,8 @@ from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Profile, Prompt, Request, Weight
 from personaplug.methods.base import Method
+from personaplug.methods.prompts.wording import Budget, with_items
 from personaplug.tasks.base import Wording
-from personaplug.wording import Budget, with_items
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from personaplug.core.types import Behavior, Example, History, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
-from personaplug.score_cache import ScoreCache
+from personaplug.methods.retrieval.score_cache import ScoreCache
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import Draw, Training, TrainingConfig, TrainingResult
 

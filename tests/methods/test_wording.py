@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Request
+from personaplug.methods.prompts.wording import Budget, with_items, with_words
 from personaplug.tasks.base import Wording
-from personaplug.wording import Budget, with_items, with_words
 
 LAMP_1 = (
     'For an author who has written the paper with the title "Q", which reference is related? '

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core.errors import DataError
 from personaplug.core.types import Message, Prompt, Scored
-from personaplug.score_cache import ScoreCache
+from personaplug.methods.retrieval.score_cache import ScoreCache
 
 
 class Counting(EchoBackbone):

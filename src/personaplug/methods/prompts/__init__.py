@@ -1,0 +1,1 @@
+"""Behaviours, or words about a user, written into a request."""
