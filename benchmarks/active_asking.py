@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from personaplug.assembly import build_encoder
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import commit, versions, write_json
@@ -30,6 +29,7 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
 from personaplug.metrics.scores import Interval
+from personaplug.pipeline.build import build_encoder
 from personaplug.tasks.personalllm import PersonalLLM
 from personaplug.tasks.simulate.answer_set import AnswerSet
 from personaplug.tasks.simulate.users import Users

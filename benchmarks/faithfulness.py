@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.assembly import build_backbone
 from personaplug.backbones.base import Backbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.experiment import Experiment
@@ -34,6 +33,7 @@ from personaplug.core.spacing import spread
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
 from personaplug.metrics.scores import paired_bootstrap
+from personaplug.pipeline.build import build_backbone
 from personaplug.plug.model import PlugConfig
 
 HERE = Path(__file__).parent

@@ -30,13 +30,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from personaplug import data
-from personaplug.assembly import build_backbone, build_encoder, build_method
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.models import resolve
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.build import build_backbone, build_encoder, build_method
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.stores.sql import SqlConfig, SqlStore
 
 HERE = Path(__file__).parent

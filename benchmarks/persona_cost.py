@@ -32,13 +32,13 @@ import torch
 from typing_extensions import override
 
 from personaplug import data
-from personaplug.assembly import build_backbone, build_method
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.base import TextRole, Vectors
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
+from personaplug.pipeline.build import build_backbone, build_method
 
 HERE = Path(__file__).parent
 BEHAVIORS = 1_000

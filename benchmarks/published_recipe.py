@@ -26,12 +26,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from personaplug import data
-from personaplug.assembly import build_backbone, build_encoder, build_method, build_task
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Profile
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.models import resolve
+from personaplug.pipeline.build import build_backbone, build_encoder, build_method, build_task
 from personaplug.training.trainer import TrainingConfig
 
 HERE = Path(__file__).parent

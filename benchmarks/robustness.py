@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 from personaplug import data
-from personaplug.assembly import RunConfig, assemble, build_store, build_task
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Sampling
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.build import RunConfig, assemble, build_store, build_task
+from personaplug.pipeline.personalizer import Personalizer
 
 HERE = Path(__file__).parent
 USERS = 10

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.assembly import load
 from personaplug.bench.experiment import Experiment, read_run
 from personaplug.bench.plan import entries
 from personaplug.bench.results import commit, versions, write_json
@@ -30,6 +29,7 @@ from personaplug.core.spacing import spread
 from personaplug.core.types import Example
 from personaplug.methods.base import Method
 from personaplug.metrics.scores import Interval, bootstrap, paired_bootstrap
+from personaplug.pipeline.build import load
 from personaplug.tasks.personalllm import PersonalLLM
 
 HERE = Path(__file__).parent

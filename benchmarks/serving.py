@@ -45,11 +45,11 @@ import httpx
 import numpy as np
 
 from personaplug import data
-from personaplug.assembly import RunConfig, assemble, build_store, load
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.results import write_json
 from personaplug.core.types import Behavior
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.build import RunConfig, assemble, build_store, load
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.tasks.base import TaskInfo
 
 HERE = Path(__file__).parent

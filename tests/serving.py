@@ -17,7 +17,7 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.types import Message, Prompt
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.app import create_app
 from personaplug.serve.engine import Threads
 from personaplug.serve.running import server

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import tiny
-from personaplug.assembly import RunConfig, assemble
 from personaplug.bench.board import board, gather
 from personaplug.bench.table import markdown, read_from
+from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.tasks.base import TaskInfo
 
 README = Path(__file__).parents[1] / "README.md"

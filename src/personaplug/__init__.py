@@ -13,7 +13,7 @@ _HOMES = {
     "History": "core.types",
     "Message": "core.types",
     "PersonaplugError": "core.errors",
-    "Personalizer": "personalizer",
+    "Personalizer": "pipeline.personalizer",
     "Request": "core.types",
     "Sampling": "core.types",
 }
@@ -23,7 +23,7 @@ __all__ = ["Behavior", "History", "Message", "Personalizer", "PersonaplugError",
 if TYPE_CHECKING:
     from personaplug.core.errors import PersonaplugError
     from personaplug.core.types import Behavior, History, Message, Request, Sampling
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.personalizer import Personalizer
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.exchange import predict
 from personaplug.bench.run import measure
@@ -12,6 +11,7 @@ from personaplug.core import registry
 from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
+from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
 from remote import Reply, scripted

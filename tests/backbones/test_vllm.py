@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import tiny
-from personaplug import assembly
-from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.core import registry
 from personaplug.core.errors import DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
+from personaplug.pipeline import build as assembly
+from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.serve.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig

@@ -13,7 +13,6 @@ import httpx
 import pytest
 import torch
 
-from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.local.tokens import with_prefix
 from personaplug.backbones.vllm import packed
@@ -21,6 +20,7 @@ from personaplug.core import registry
 from personaplug.core.errors import DataError, ModelError
 from personaplug.core.types import Completion, Message, Prompt, Sampling
 from personaplug.methods.plug import PlugMethod
+from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.serve.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo

@@ -12,7 +12,6 @@ import pytest
 import torch
 from typing_extensions import override
 
-from personaplug.assembly import RunConfig
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.results import Curve, Result
 from personaplug.bench.run import Row
@@ -21,6 +20,7 @@ from personaplug.core import registry
 from personaplug.core.types import Example, History, Message, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
+from personaplug.pipeline.build import RunConfig
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig, TrainingResult
 

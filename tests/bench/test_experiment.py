@@ -9,7 +9,7 @@ from personaplug.bench.experiment import Experiment, Measuring, read_run
 from personaplug.bench.showcase import duel, looks, short_requests
 from personaplug.bench.summary import summarize
 from personaplug.core.errors import ConfigError, MismatchError
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Personalizer
 
 
 @pytest.fixture

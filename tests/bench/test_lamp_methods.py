@@ -11,13 +11,13 @@ import pytest
 
 import mini_lamp
 import tiny
-from personaplug.assembly import RunConfig, assemble, build_task, encodes
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.bench.exchange import predict
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.bench.run import Measuring, measure
 from personaplug.core import registry
 from personaplug.core.types import Example, Sampling
+from personaplug.pipeline.build import RunConfig, assemble, build_task, encodes
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 

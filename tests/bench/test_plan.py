@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from personaplug.assembly import RunConfig
 from personaplug.bench.plan import entries, main_label
 from personaplug.bench.run import Measuring
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
+from personaplug.pipeline.build import RunConfig
 
 PLUG = {"name": "plug", "persona_tokens": 3, "instruction_tokens": 2, "position": "first"}
 

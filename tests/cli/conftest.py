@@ -58,7 +58,7 @@ def store(behaviors: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def echo(tmp_path: Path) -> Path:
     """An artifact without a model: it answers with the request."""
-    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     folder = tmp_path / "echo"
@@ -69,11 +69,11 @@ def echo(tmp_path: Path) -> Path:
 @pytest.fixture
 def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     """A plug of a tiny random model, as it is before any training."""
-    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
     from personaplug.core.config import to_mapping
     from personaplug.core.registry import build
     from personaplug.core.types import Sampling
     from personaplug.encoders.cache.embeddings import VectorCache
+    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     info = TaskInfo("chat", "text", sampling=Sampling(max_tokens=4))

@@ -101,7 +101,7 @@ def test_a_chat_keeps_what_its_user_liked_and_disliked_once_each(run, store, ech
 
 
 def test_what_a_chat_keeps_changes_the_prompt_of_icl(run, store, tmp_path):
-    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     folder = tmp_path / "icl"

@@ -179,7 +179,7 @@ def test_a_library_that_is_missing_is_named_with_the_extra_that_installs_it(run,
     imported = builtins.__import__
 
     def without(name, *rest):
-        if name == "personaplug.artifacts":
+        if name == "personaplug.pipeline.artifacts":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return imported(name, *rest)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.assembly import RunConfig, assemble, build_encoder, load
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
@@ -15,6 +14,7 @@ from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder, NoConfig
 from personaplug.encoders.joined import JoinedConfig, JoinedEncoder
+from personaplug.pipeline.build import RunConfig, assemble, build_encoder, load
 from personaplug.tasks.base import TaskInfo
 
 HASHING, STYLE = {"name": "hashing", "width": 16}, {"name": "style"}

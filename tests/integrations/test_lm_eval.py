@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from personaplug import models
-from personaplug.assembly import RunConfig, assemble
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.bench.run import Measuring, measure
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError, MismatchError, UnknownNameError
+from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.tasks.lamp import SPECS
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install 'personaplug[lm-eval]'")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from personaplug.artifacts import WEIGHTS
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, MismatchError, PersonaplugError
 from personaplug.core.types import Behavior, Example, History, Profile, Prompt, Request, Scored
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
+from personaplug.pipeline.artifacts import WEIGHTS
 from personaplug.training.trainer import TrainingConfig
 
 TRAINING = TrainingConfig(steps=60, batch_size=16, lr=5e-2, save_every=1000)

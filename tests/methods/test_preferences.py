@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug.artifacts import ArtifactInfo, Part, load_tensors, save_pretrained
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
@@ -19,6 +18,7 @@ from personaplug.encoders.base import Encoder, NoConfig
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
+from personaplug.pipeline.artifacts import ArtifactInfo, Part, load_tensors, save_pretrained
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 

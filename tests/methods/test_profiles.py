@@ -15,7 +15,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo, Wording
 

@@ -24,7 +24,7 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server of a plug of a tiny random model."""
-    from personaplug.assembly import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, assemble
 
     folder = tmp_path_factory.mktemp("tiny")
     run = RunConfig(

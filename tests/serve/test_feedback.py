@@ -23,7 +23,7 @@ def choosing(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server whose method chooses among four answers of a tiny random model."""
     import torch
 
-    from personaplug.assembly import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, assemble
 
     folder = tmp_path_factory.mktemp("choosing")
     run = RunConfig(

@@ -18,8 +18,8 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
 from personaplug.cli import app
+from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
 from personaplug.tasks.base import TaskInfo
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello there"}]}

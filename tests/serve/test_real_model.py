@@ -19,7 +19,7 @@ ASK = [{"role": "user", "content": "Any plans for tonight?"}]
 
 @pytest.mark.model
 def test_a_plug_of_the_small_model_is_served(tmp_path: Path) -> None:
-    from personaplug.assembly import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, assemble
 
     run = RunConfig(
         backbone={"name": "causal", "model": "smollm2-135m", "dtype": "float32", "device": "cpu"},

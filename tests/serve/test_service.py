@@ -15,7 +15,7 @@ from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Prompt
 from personaplug.methods.none import NoMethod
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.service import Loading
 from serving import OPEN, Parrot, served, text_service
 
@@ -121,8 +121,8 @@ def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path
 
 
 def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: Path) -> None:
-    from personaplug.assembly import RunConfig, assemble
     from personaplug.core import registry
+    from personaplug.pipeline.build import RunConfig, assemble
     from personaplug.tasks.base import TaskInfo
 
     run = RunConfig(

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.assembly import build_backbone
 from personaplug.backbones.base import Backbone
 from personaplug.bench.kept import Kept
 from personaplug.bench.recipe import Recipe, Writer, draw_prompts
@@ -21,6 +20,7 @@ from personaplug.bench.results import portable, write_text
 from personaplug.core import registry
 from personaplug.core.config import to_mapping
 from personaplug.core.types import Prompt, Request, Sampling
+from personaplug.pipeline.build import build_backbone
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, measured
 from personaplug.tasks.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet

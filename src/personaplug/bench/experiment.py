@@ -14,17 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from personaplug.artifacts import CONFIG, load_info, load_tensors
-from personaplug.assembly import (
-    Assembly,
-    RunConfig,
-    assemble,
-    build_backbone,
-    build_encoder,
-    build_store,
-    build_task,
-    encodes,
-)
 from personaplug.bench import results
 from personaplug.bench.fingerprint import content, fingerprint, pseudonym
 from personaplug.bench.plan import Entry, entries, main_label
@@ -37,6 +26,17 @@ from personaplug.core.errors import ConfigError, PersonaplugError
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, Needs, Split
 from personaplug.encoders.cache.embeddings import VectorCache
+from personaplug.pipeline.artifacts import CONFIG, load_info, load_tensors
+from personaplug.pipeline.build import (
+    Assembly,
+    RunConfig,
+    assemble,
+    build_backbone,
+    build_encoder,
+    build_store,
+    build_task,
+    encodes,
+)
 from personaplug.tasks.base import JudgedTask
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from personaplug.assembly import RunConfig, encodes
 from personaplug.bench.controls import NEWEST, check_control
 from personaplug.bench.run import Measuring
 from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, did_you_mean
 from personaplug.core.types import Needs
+from personaplug.pipeline.build import RunConfig, encodes
 
 ALL = "all"
 

@@ -16,7 +16,7 @@ from personaplug.encoders.cache.embeddings import behavior_text
 
 if TYPE_CHECKING:
     from personaplug.methods.base import Method
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.personalizer import Personalizer
 
 _CANDIDATES = 40  # users with the longest histories among whom the two are chosen
 _SHORT = 80  # characters of a request that reads well in a report

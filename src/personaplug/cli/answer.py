@@ -20,7 +20,7 @@ from personaplug.data.feedback import thumb_behavior
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.personalizer import Personalizer
     from personaplug.stores.base import Store
 
 EPILOG = (
@@ -234,8 +234,8 @@ class _Talk:
 
 
 def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
-    from personaplug.artifacts import load_info, locate
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.artifacts import load_info, locate
+    from personaplug.pipeline.personalizer import Personalizer
 
     load_info(locate(artifact))  # before anything is said of loading
     screen = err()
@@ -246,7 +246,7 @@ def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
 def _other(name: str, main: Personalizer, store: Store) -> Personalizer:
     """A method on the backbone that is loaded."""
     from personaplug.core import registry
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.personalizer import Personalizer
 
     if _is_folder(name):
         return _trained(name, store, backbone=main.backbone)

@@ -12,8 +12,8 @@ from personaplug.cli.console import out as screen
 from personaplug.cli.train import SetOption
 
 if TYPE_CHECKING:
-    from personaplug.assembly import RunConfig
     from personaplug.cli.steps import Steps
+    from personaplug.pipeline.build import RunConfig
 
 EPILOG = "Example: personaplug demo --out demo"
 
@@ -69,10 +69,10 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
     from importlib.resources import files
 
     from personaplug import data, models
-    from personaplug.assembly import build_store
     from personaplug.bench.experiment import read_run
     from personaplug.core.config import apply_sets
     from personaplug.data.ingest import ingest
+    from personaplug.pipeline.build import build_store
 
     def say(text: str) -> None:
         err().print(text, markup=False)

@@ -126,7 +126,7 @@ def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Due
     """What the first seed's persona looked at, and the same requests as two users."""
     from personaplug.bench.plan import read_measuring
     from personaplug.bench.showcase import duel, looks
-    from personaplug.personalizer import Personalizer
+    from personaplug.pipeline.personalizer import Personalizer
 
     first = pooled.results[0]
     with experiment.watch("answering as two users", 0):

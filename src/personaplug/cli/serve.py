@@ -130,8 +130,8 @@ def _named(artifacts: list[str]) -> list[tuple[str, str]]:
         ConfigError: a method stands first.
         ModelError: there is no such artifact.
     """
-    from personaplug.artifacts import load_info, locate
     from personaplug.core import registry
+    from personaplug.pipeline.artifacts import load_info, locate
 
     known = registry.names("method")
     named = []

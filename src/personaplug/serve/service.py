@@ -17,7 +17,7 @@ from personaplug.core.errors import ConfigError, ModelError, UnknownUserError, d
 from personaplug.core.types import History, Message, Profile, Prompt, Request, Weight
 from personaplug.models.devices import pick_device
 from personaplug.models.threads import few_processors, share_processors
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
 from personaplug.serve.faults import Refusal
 from personaplug.serve.settings import Settings
@@ -25,10 +25,10 @@ from personaplug.serve.together import Together
 from personaplug.stores.base import Store
 
 if TYPE_CHECKING:
-    from personaplug.artifacts import Part
     from personaplug.backbones.base import Backbone
     from personaplug.encoders.base import Encoder
     from personaplug.encoders.cache.embeddings import VectorCache
+    from personaplug.pipeline.artifacts import Part
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -286,8 +286,8 @@ class Loading:
             ModelError: there is no artifact, or a model is missing.
             ConfigError: the label is taken.
         """
-        from personaplug.artifacts import load_info, locate
-        from personaplug.assembly import build_backbone, load
+        from personaplug.pipeline.artifacts import load_info, locate
+        from personaplug.pipeline.build import build_backbone, load
 
         folder = locate(artifact)
         info = load_info(folder)

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from personaplug.assembly import build_backbone
 from personaplug.backbones.local.scheduler import Scheduler
 from personaplug.bench.speed.bench import Bench, Ratio, timed
 from personaplug.core.types import Message, Prompt, Sampling
+from personaplug.pipeline.build import build_backbone
 
 ANSWER = Sampling(max_tokens=64)
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from personaplug import data
-from personaplug.assembly import build_backbone, build_encoder, build_method, build_store
 from personaplug.core.types import Behavior, Request
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.build import build_backbone, build_encoder, build_method, build_store
+from personaplug.pipeline.personalizer import Personalizer
 
 _TEXTS = 500  # distinct ones of a user: more would only take longer to encode
 MODEL, ENCODER = "smollm2-135m", "minilm"

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.assembly import build_encoder, build_store
 from personaplug.bench.speed.bench import Bench, Ratio, timed
 from personaplug.core.types import Behavior, History
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.models import resolve
+from personaplug.pipeline.build import build_encoder, build_store
 
 SIZE = 128  # texts of a round
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.assembly import build_method, build_store
 from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Behavior
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
-from personaplug.personalizer import Personalizer
+from personaplug.pipeline.build import build_method, build_store
+from personaplug.pipeline.personalizer import Personalizer
 
 PAST = 100  # behaviours of the user before the first round
 WARM = 3  # rounds that start what is started once

@@ -23,11 +23,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from personaplug import data
-from personaplug.assembly import build_backbone, build_method, build_task
 from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Example, Message
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.soft.fitting import Fitting
+from personaplug.pipeline.build import build_backbone, build_method, build_task
 from personaplug.training.trainer import Draw, TrainingConfig, plan
 
 BATCH, BATCHES = 16, 4

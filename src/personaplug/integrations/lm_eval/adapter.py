@@ -13,8 +13,6 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tqdm import tqdm
 from typing_extensions import override
 
-from personaplug import assembly
-from personaplug.assembly import RunConfig
 from personaplug.backbones.base import Backbone
 from personaplug.core import registry
 from personaplug.core.config import apply_sets
@@ -23,6 +21,8 @@ from personaplug.core.types import History, Message, Profile, Prompt, Request, S
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.integrations.lm_eval.docs import is_example, to_example, to_info
 from personaplug.methods.base import Method
+from personaplug.pipeline import build as assembly
+from personaplug.pipeline.build import RunConfig
 from personaplug.tasks.base import TaskInfo
 
 _CHUNK = 256  # requests between two steps of the progress bar; the backbone batches them by tokens itself

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.core.errors import ConfigError, MismatchError, ModelError
 from personaplug.core.types import Sampling
+from personaplug.pipeline.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.tasks.base import TaskInfo
 
 BACKBONE = Part("causal", "causal:tiny@abc", 32, {"model": "tiny"})

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from personaplug.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.local.base import InProcessBackbone
 from personaplug.core import registry
@@ -17,6 +16,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
+from personaplug.pipeline.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo
 from personaplug.training.trainer import TrainingConfig

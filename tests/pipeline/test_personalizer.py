@@ -227,7 +227,7 @@ def test_refresh_prepares_everybody_who_changed_and_reports_each(me):
 
 
 def test_from_pretrained_makes_the_store_and_answers(tmp_path):
-    from personaplug.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
 
     info = ArtifactInfo("none", {}, Part("echo", "echo"), task=TaskInfo("chat", "text"))
     save_pretrained(tmp_path / "echo", info, {})
@@ -242,8 +242,8 @@ def test_from_pretrained_makes_the_store_and_answers(tmp_path):
 
 def test_a_plug_is_refused_in_front_of_another_model(tmp_path: Path) -> None:
     import tiny
-    from personaplug.assembly import RunConfig, assemble, build_backbone
     from personaplug.core.errors import MismatchError
+    from personaplug.pipeline.build import RunConfig, assemble, build_backbone
 
     run = RunConfig(
         backbone={"name": "causal", "model": str(tiny.save_causal(tmp_path / "one")), "dtype": "float32"},

@@ -59,7 +59,7 @@ class Personalizer:
             ModelError: no artifact, or a model is missing.
             MismatchError: a given part is not the one that it was trained against.
         """
-        from personaplug.assembly import build_store, load
+        from personaplug.pipeline.build import build_store, load
 
         opened = store if isinstance(store, Store) else build_store({"name": "sql", "url": str(store)})
         loaded = load(artifact, opened, **parts)

@@ -1,0 +1,1 @@
+"""What a library user calls: build, train, save, use."""
