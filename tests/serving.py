@@ -19,11 +19,11 @@ from personaplug.core.types import Message, Prompt
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.app import create_app
-from personaplug.serve.engine import Threads
-from personaplug.serve.running import server
-from personaplug.serve.service import Served, Service
+from personaplug.serve.http_server import server
+from personaplug.serve.runtime.engine import Threads
+from personaplug.serve.runtime.service import Served, Service
 from personaplug.serve.settings import Settings
-from personaplug.serve.tracing import Tracing
+from personaplug.serve.telemetry.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 from personaplug.tasks.base import TaskInfo
 

@@ -12,7 +12,7 @@ from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchE
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.build import RunConfig, assemble
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from remote import Reply, scripted
 from serving import OPEN, served, text_service

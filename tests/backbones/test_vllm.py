@@ -16,7 +16,7 @@ from personaplug.core.errors import DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.pipeline import build as assembly
 from personaplug.pipeline.build import RunConfig, assemble
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 from remote import vllm_like

@@ -21,7 +21,7 @@ from personaplug.core.errors import DataError, ModelError
 from personaplug.core.types import Completion, Message, Prompt, Sampling
 from personaplug.methods.plug import PlugMethod
 from personaplug.pipeline.build import RunConfig, assemble
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
 from serving import served

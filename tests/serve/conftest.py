@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from personaplug.core import registry
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from serving import OPEN, Live, Parrot, served, text_service
 

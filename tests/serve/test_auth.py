@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError, UnknownNameError
-from personaplug.serve.auth import SCOPES, SEPARATOR, Caller, DeniedError, decide, is_name
-from personaplug.serve.keys import KeyRing, Limits, make_key, revoke_key
+from personaplug.serve.security.api_keys import KeyRing, Limits, make_key, revoke_key
+from personaplug.serve.security.authorization import SCOPES, SEPARATOR, Caller, DeniedError, decide, is_name
 from personaplug.serve.settings import Settings
 from personaplug.stores.database.keys import KeyTable
 from serving import Live, Parrot, served, text_service

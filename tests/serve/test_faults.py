@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from personaplug.core.errors import DataError
-from personaplug.serve.faults import LOG, refusal_of
+from personaplug.serve.openai.errors import LOG, refusal_of
 
 
 @pytest.fixture

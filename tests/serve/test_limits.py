@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.serve.keys import Limits, make_key
-from personaplug.serve.limits import Buckets
-from personaplug.serve.running import is_loopback
-from personaplug.serve.service import Served
+from personaplug.serve.http_server import is_loopback
+from personaplug.serve.runtime.service import Served
+from personaplug.serve.security.api_keys import Limits, make_key
+from personaplug.serve.security.rate_limits import Buckets
 from serving import OPEN, Live, Parrot, Slow, served, text_service
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}
@@ -191,7 +191,7 @@ def test_on_shutdown_what_is_under_way_is_finished(path) -> None:
 
 
 def test_a_connection_that_dawdles_is_closed_and_the_others_are_served(path, monkeypatch) -> None:
-    monkeypatch.setattr("personaplug.serve.running.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("personaplug.serve.http_server.HEADER_SECONDS", 0.3)
     with served(text_service(path, Parrot(), replace(OPEN, body_seconds=0.3)), path) as live, live.client() as web:
         place = urlsplit(live.url)
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from chromium import find_chromium
-from personaplug.serve.keys import make_key
+from personaplug.serve.security.api_keys import make_key
 from personaplug.serve.settings import Settings
 from serving import OPEN, Live, Parrot, served, text_service
 

@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 
 from personaplug import data
 from personaplug.core.errors import DataError
-from personaplug.serve import app, demo
-from personaplug.serve.keys import make_key
-from personaplug.serve.projection import project
+from personaplug.serve import app
+from personaplug.serve.routes import demo
+from personaplug.serve.routes.map import project
+from personaplug.serve.security.api_keys import make_key
 from personaplug.serve.settings import Settings
 from serving import OPEN, Parrot, served, text_service
 

@@ -10,7 +10,7 @@ import pytest
 
 from personaplug.core import registry
 from personaplug.core.types import Behavior, Sampling
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from serving import OPEN, served
 

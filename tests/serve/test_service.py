@@ -16,7 +16,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Prompt
 from personaplug.methods.none import NoMethod
 from personaplug.pipeline.personalizer import Personalizer
-from personaplug.serve.service import Loading
+from personaplug.serve.runtime.service import Loading
 from serving import OPEN, Parrot, served, text_service
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from personaplug.serve.keys import make_key
+from personaplug.serve.security.api_keys import make_key
 from personaplug.serve.settings import Settings
 from serving import Parrot, served, text_service
 

@@ -8,7 +8,7 @@ import pytest
 
 
 async def ask_all(items, most=4):
-    from personaplug.serve.together import Together
+    from personaplug.serve.runtime.microbatch import Together
 
     sizes: list[int] = []
 
@@ -39,7 +39,7 @@ def test_one_at_fault_is_told_and_the_others_get_theirs() -> None:
 
 def test_who_has_gone_is_no_hindrance() -> None:
     async def leave():
-        from personaplug.serve.together import Together
+        from personaplug.serve.runtime.microbatch import Together
 
         async def work(batch):
             await asyncio.sleep(0.01)

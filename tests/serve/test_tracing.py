@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from personaplug.core.errors import ConfigError, MissingExtraError
-from personaplug.serve.tracing import Tracing, tracing_of
+from personaplug.serve.telemetry.tracing import Tracing, tracing_of
 from serving import OPEN, Parrot, served, text_service
 
 pytest.importorskip("opentelemetry.sdk", reason="pip install 'personaplug[otel]'")

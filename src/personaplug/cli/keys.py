@@ -49,7 +49,7 @@ def create(  # noqa: PLR0913 (a command's options, each of which people look for
     name: Annotated[str, typer.Option(metavar="TEXT", help="A word for you to know it by.")] = "",
 ) -> None:
     """Make a key. It is shown once: only its hash is kept."""
-    from personaplug.serve.keys import Limits, make_key
+    from personaplug.serve.security.api_keys import Limits, make_key
     from personaplug.stores.database.keys import KeyTable
 
     open_store(store, create=True).close()
@@ -103,7 +103,7 @@ def revoke(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Close a key for ever; a running server notices within seconds."""
-    from personaplug.serve.keys import revoke_key
+    from personaplug.serve.security.api_keys import revoke_key
     from personaplug.stores.database.keys import KeyTable
 
     open_store(store).close()

@@ -12,7 +12,7 @@ from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store,
 from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from personaplug.serve.service import Served, Service
+    from personaplug.serve.runtime.service import Served, Service
     from personaplug.serve.settings import Settings
     from personaplug.stores.base import Store
     from personaplug.stores.database.keys import KeyTable
@@ -68,9 +68,9 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
 ) -> None:
     """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
     from personaplug.serve.app import create_app
-    from personaplug.serve.running import is_loopback, log_to_stderr, server
+    from personaplug.serve.http_server import is_loopback, log_to_stderr, server
     from personaplug.serve.settings import Settings
-    from personaplug.serve.tracing import tracing_of
+    from personaplug.serve.telemetry.tracing import tracing_of
     from personaplug.stores.database.keys import KeyTable
 
     if report is not None and not report.is_file():
@@ -106,7 +106,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
 
 def _check_keys(keys: KeyTable, host: str, store: str) -> None:
     """Others can reach this address: there must be a key."""
-    from personaplug.serve.keys import KeyRing
+    from personaplug.serve.security.api_keys import KeyRing
 
     if not KeyRing(keys).any_good():
         way_out = f"make a key with `personaplug keys create --store {store}`"
@@ -148,7 +148,7 @@ def _named(artifacts: list[str]) -> list[tuple[str, str]]:
 def _service(named: list[tuple[str, str]], store: Store, settings: Settings) -> Service:
     """Load everything that was named."""
     from personaplug.core import registry
-    from personaplug.serve.service import Loading
+    from personaplug.serve.runtime.service import Loading
 
     loading, known = Loading(store, settings), registry.names("method")
     first: Served | None = None

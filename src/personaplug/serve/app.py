@@ -15,15 +15,17 @@ from starlette.staticfiles import StaticFiles
 from personaplug import __version__
 from personaplug.core.errors import PersonaplugError
 from personaplug.models.allocator import give_back_memory
-from personaplug.serve import chat, demo, faults, history, projection, report, users
-from personaplug.serve.access import Let
-from personaplug.serve.door import Door
-from personaplug.serve.faults import Refusal
-from personaplug.serve.keys import KeyRing
-from personaplug.serve.limits import Buckets
-from personaplug.serve.metrics import Metrics
-from personaplug.serve.service import Service
-from personaplug.serve.tracing import Tracing
+from personaplug.serve.openai import errors as faults
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.routes import chat, demo, history, report, users
+from personaplug.serve.routes import map as projection
+from personaplug.serve.runtime.service import Service
+from personaplug.serve.security.api_keys import KeyRing
+from personaplug.serve.security.context import Let
+from personaplug.serve.security.middleware import Door
+from personaplug.serve.security.rate_limits import Buckets
+from personaplug.serve.telemetry.metrics import Metrics
+from personaplug.serve.telemetry.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
 
 PAGE = Path(__file__).parent / "page"

@@ -21,7 +21,7 @@ from personaplug.core.errors import (
     UnknownNameError,
     UnknownUserError,
 )
-from personaplug.serve.auth import SEPARATOR
+from personaplug.serve.security.authorization import SEPARATOR
 
 LOG = logging.getLogger("personaplug.serve")
 

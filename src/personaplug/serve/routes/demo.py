@@ -15,8 +15,8 @@ from personaplug import data
 from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior
 from personaplug.data.jsonl import find_data, read_behaviors
-from personaplug.serve.access import Let
-from personaplug.serve.faults import Refusal
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.security.context import Let
 from personaplug.stores.base import Store
 
 router = APIRouter(prefix="/v1", tags=["page"])

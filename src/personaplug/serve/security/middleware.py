@@ -13,15 +13,15 @@ from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from personaplug.core.errors import PersonaplugError
-from personaplug.serve.auth import Caller
-from personaplug.serve.faults import Refusal, refusal_of
-from personaplug.serve.keys import KeyRing
-from personaplug.serve.limits import Buckets
-from personaplug.serve.metrics import Metrics
+from personaplug.serve.openai.errors import Refusal, refusal_of
+from personaplug.serve.security.api_keys import KeyRing
+from personaplug.serve.security.authorization import Caller
+from personaplug.serve.security.rate_limits import Buckets
+from personaplug.serve.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from personaplug.serve.service import Service
-    from personaplug.serve.tracing import Tracing
+    from personaplug.serve.runtime.service import Service
+    from personaplug.serve.telemetry.tracing import Tracing
 
 LOG = logging.getLogger("personaplug.serve")
 

@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse
 from personaplug.core.errors import UnknownUserError
 from personaplug.core.types import Behavior, Weight
 from personaplug.data.feedback import pair_behavior, rated_behavior
-from personaplug.serve.access import Access, Let, PathUser
-from personaplug.serve.answering import shares
-from personaplug.serve.archive import archive
-from personaplug.serve.auth import SEPARATOR
-from personaplug.serve.faults import Refusal
-from personaplug.serve.history import shown_behavior
-from personaplug.serve.wire import ExplainBody, FeedbackBody, UserBody
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.openai.schemas import ExplainBody, FeedbackBody, UserBody
+from personaplug.serve.routes.export import archive
+from personaplug.serve.routes.history import shown_behavior
+from personaplug.serve.runtime.completion import shares
+from personaplug.serve.security.authorization import SEPARATOR
+from personaplug.serve.security.context import Access, Let, PathUser
 from personaplug.stores.base import UserInfo
 
 router = APIRouter(prefix="/v1/users", tags=["users"])

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 
 from personaplug.core.types import History
-from personaplug.serve.access import Access, Let, PathUser
-from personaplug.serve.faults import Refusal
-from personaplug.serve.history import shown_behavior
-from personaplug.serve.service import Served
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.routes.history import shown_behavior
+from personaplug.serve.runtime.service import Served
+from personaplug.serve.security.context import Access, Let, PathUser
 
 router = APIRouter(prefix="/v1/users/{user}", tags=["page"])
 

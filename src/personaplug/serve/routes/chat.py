@@ -14,10 +14,8 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from personaplug.core.errors import did_you_mean
 from personaplug.core.types import Completion, Message, Piece, Sampling
-from personaplug.serve.access import Access, Let
-from personaplug.serve.answering import SHOWN, Asked, Run
-from personaplug.serve.faults import Refusal, refusal_of
-from personaplug.serve.replies import (
+from personaplug.serve.openai.errors import Refusal, refusal_of
+from personaplug.serve.openai.responses import (
     chat_choice,
     chat_delta,
     chat_logprobs,
@@ -28,8 +26,10 @@ from personaplug.serve.replies import (
     text_logprobs,
     usage,
 )
-from personaplug.serve.service import Served
-from personaplug.serve.wire import ChatBody, CompletionBody, EmbeddingBody, Generation
+from personaplug.serve.openai.schemas import ChatBody, CompletionBody, EmbeddingBody, Generation
+from personaplug.serve.runtime.completion import SHOWN, Asked, Run
+from personaplug.serve.runtime.service import Served
+from personaplug.serve.security.context import Access, Let
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 

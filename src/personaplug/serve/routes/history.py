@@ -13,9 +13,9 @@ from fastapi.responses import JSONResponse
 from personaplug.core.errors import ConflictError, DataError
 from personaplug.core.types import Behavior
 from personaplug.data.jsonl import LineReader, parse_time
-from personaplug.serve.access import Access, Let, PathBehavior, PathUser
-from personaplug.serve.faults import Refusal
-from personaplug.serve.wire import EditBody
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.openai.schemas import EditBody
+from personaplug.serve.security.context import Access, Let, PathBehavior, PathUser
 from personaplug.stores.base import NO_NUL, Store, texts
 
 _SHOWN_ERRORS = 100

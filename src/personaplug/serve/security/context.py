@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 from fastapi import Depends, Path, Request
 
-from personaplug.serve.auth import Caller, DeniedError, Scope, decide
-from personaplug.serve.faults import Refusal
-from personaplug.serve.service import Service
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.runtime.service import Service
+from personaplug.serve.security.authorization import Caller, DeniedError, Scope, decide
 
 
 @dataclass(frozen=True, slots=True)

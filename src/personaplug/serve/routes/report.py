@@ -7,8 +7,8 @@ from pathlib import Path
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from personaplug.serve.access import Let
-from personaplug.serve.faults import Refusal
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.security.context import Let
 
 router = APIRouter(prefix="/v1", tags=["page"])
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from personaplug.core.types import Completion, TokenLogprob
-from personaplug.serve.answering import Reply
+from personaplug.serve.runtime.completion import Reply
 
 
 def new_id(kind: str) -> str:

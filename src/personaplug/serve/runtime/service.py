@@ -18,10 +18,10 @@ from personaplug.core.types import History, Message, Profile, Prompt, Request, W
 from personaplug.models.devices import pick_device
 from personaplug.models.threads import few_processors, share_processors
 from personaplug.pipeline.personalizer import Personalizer
-from personaplug.serve.engine import NICENESS, Chooser, Engine, engine_of
-from personaplug.serve.faults import Refusal
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.runtime.engine import NICENESS, Chooser, Engine, engine_of
+from personaplug.serve.runtime.microbatch import Together
 from personaplug.serve.settings import Settings
-from personaplug.serve.together import Together
 from personaplug.stores.base import Store
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 from personaplug.backbones.local.scheduler import Event
 from personaplug.core.types import Completion, Message, Piece, Sampling, TokenLogprob, Weight
-from personaplug.serve.engine import Growing
-from personaplug.serve.faults import Refusal
-from personaplug.serve.service import Personal, Served, Service
+from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.runtime.engine import Growing
+from personaplug.serve.runtime.service import Personal, Served, Service
 
 SHOWN = 5  # behaviours in a response's block, by default
 
