@@ -25,8 +25,8 @@ import numpy as np
 from personaplug.bench import results
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.compare import Gain, gain, pool
+from personaplug.bench.measure import NLL, Row
 from personaplug.bench.results import write_json
-from personaplug.bench.run import NLL, Row
 
 PLUG, CONTROL = "plug", "task_prompt"
 OTHERS = {

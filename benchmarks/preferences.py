@@ -17,7 +17,7 @@ from pathlib import Path
 from personaplug.bench import compare, results
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.controls import NEWEST
-from personaplug.bench.run import Row
+from personaplug.bench.measure import Row
 
 HERE = Path(__file__).parent
 OURS = "preference_plug"

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from personaplug.bench.experiment import Experiment, read_run
+from personaplug.bench.measure import Measuring, measure, with_judgement
 from personaplug.bench.plan import entries
 from personaplug.bench.results import commit, versions, write_json
-from personaplug.bench.run import Measuring, measure, with_judgement
 from personaplug.core import registry
 from personaplug.core.config import read_toml
 from personaplug.core.spacing import spread

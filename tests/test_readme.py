@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import tiny
-from personaplug.bench.board import board, gather
-from personaplug.bench.table import markdown, read_from
+from personaplug.bench.report.board import board, gather
+from personaplug.bench.report.table import markdown, read_from
 from personaplug.pipeline.build import RunConfig, assemble
 from personaplug.tasks.base import TaskInfo
 

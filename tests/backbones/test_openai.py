@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.exchange import predict
-from personaplug.bench.run import measure
+from personaplug.bench.measure import measure
+from personaplug.bench.submission import predict
 from personaplug.core import registry
 from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling

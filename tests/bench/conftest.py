@@ -13,9 +13,9 @@ import torch
 from typing_extensions import override
 
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.bench.measure import Row
+from personaplug.bench.report.summary import summarize
 from personaplug.bench.results import Curve, Result
-from personaplug.bench.run import Row
-from personaplug.bench.summary import summarize
 from personaplug.core import registry
 from personaplug.core.types import Example, History, Message, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import NoConfig

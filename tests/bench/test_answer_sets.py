@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.answer_sets import build
-from personaplug.bench.kept import Kept
-from personaplug.bench.recipe import Recipe, draw_prompts
-from personaplug.bench.tastes import facts, render_facts
+from personaplug.bench.answer_sets.make import build
+from personaplug.bench.answer_sets.recipe import Recipe, draw_prompts
+from personaplug.bench.answer_sets.statistics import facts, render_facts
+from personaplug.bench.journal import Kept
 from personaplug.core.config import from_mapping
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.bench.board import board, cold_start, gather
+from personaplug.bench.report.board import board, cold_start, gather
 from personaplug.bench.results import save
 from personaplug.core.errors import DataError, UnknownNameError
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_reported_is_told_with_its_file(make_result, tmp_path):
 
 
 def test_the_metric_can_be_chosen_and_must_have_been_measured(make_result):
-    from personaplug.bench.board import board
+    from personaplug.bench.report.board import board
 
     [column] = board([[make_result(0)]], metric="rouge1").columns
     assert (column.metric, column.lower) == ("rouge1", False)

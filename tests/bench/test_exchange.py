@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import mini_lamp
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.exchange import Draft, check_writable, predict, score_submission, write_submission
-from personaplug.bench.run import Measuring, measure
+from personaplug.bench.measure import Measuring, measure
+from personaplug.bench.submission import Draft, check_writable, predict, score_submission, write_submission
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.tasks.lamp import read_outputs

@@ -6,8 +6,8 @@ import pytest
 
 from personaplug.bench import results
 from personaplug.bench.experiment import Experiment, Measuring, read_run
-from personaplug.bench.showcase import duel, looks, short_requests
-from personaplug.bench.summary import summarize
+from personaplug.bench.report.showcase import duel, looks, short_requests
+from personaplug.bench.report.summary import summarize
 from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.pipeline.personalizer import Personalizer
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.bench.board import board
 from personaplug.bench.experiment import Experiment, read_run
-from personaplug.bench.run import Measuring, lower_is_better
-from personaplug.bench.summary import summarize
-from personaplug.bench.table import markdown
+from personaplug.bench.measure import Measuring, lower_is_better
+from personaplug.bench.report.board import board
+from personaplug.bench.report.summary import summarize
+from personaplug.bench.report.table import markdown
 from personaplug.metrics.scores import JUDGED
 
 

@@ -12,9 +12,9 @@ import pytest
 import mini_lamp
 import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
-from personaplug.bench.exchange import predict
 from personaplug.bench.fingerprint import pseudonym
-from personaplug.bench.run import Measuring, measure
+from personaplug.bench.measure import Measuring, measure
+from personaplug.bench.submission import predict
 from personaplug.core import registry
 from personaplug.core.types import Example, Sampling
 from personaplug.pipeline.build import RunConfig, assemble, build_task, encodes

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from personaplug.bench.exchange import score_submission, write_submission
+from personaplug.bench.submission import score_submission, write_submission
 from personaplug.metrics.scores import compute
 from personaplug.tasks.lamp_specs import SPECS
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from personaplug.bench.measure import Measuring
 from personaplug.bench.plan import entries, main_label
-from personaplug.bench.run import Measuring
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.pipeline.build import RunConfig

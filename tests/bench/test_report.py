@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import pytest
 
-from personaplug.bench.board import board
-from personaplug.bench.board_page import render_board
-from personaplug.bench.report import render, write_report
+from personaplug.bench.report.board import board
+from personaplug.bench.report.board_page import render_board
+from personaplug.bench.report.render import render, write_report
+from personaplug.bench.report.showcase import Duel, Look, Person, Share
 from personaplug.bench.results import Shown
-from personaplug.bench.showcase import Duel, Look, Person, Share
 
 EVIL = '<script>alert("x")</script> https://example.com/a.png'
 

@@ -6,8 +6,8 @@ import pytest
 
 from personaplug.bench import claims, results
 from personaplug.bench.claims import Claim
+from personaplug.bench.report.summary import record_claims, summarize
 from personaplug.bench.results import portable
-from personaplug.bench.summary import record_claims, summarize
 from personaplug.core.errors import DataError
 from personaplug.metrics.scores import Interval
 
@@ -87,7 +87,7 @@ def test_a_ledger_that_is_none_is_not_overwritten(tmp_path):
 
 
 def test_a_table_goes_between_the_marks_of_a_page_and_nowhere_else(tmp_path):
-    from personaplug.bench.table import read_from, write_into
+    from personaplug.bench.report.table import read_from, write_into
 
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from personaplug.bench.run import NLL, Measuring, headline, measure
+from personaplug.bench.measure import NLL, Measuring, headline, measure
 from personaplug.core import registry
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior, Example, History, Sampling

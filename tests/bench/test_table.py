@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from personaplug.bench.board import Board, Cell, Column, Table, board
 from personaplug.bench.compare import Gain
-from personaplug.bench.summary import Line
-from personaplug.bench.table import latex, markdown, read_from, write_into
+from personaplug.bench.report.board import Board, Cell, Column, Table, board
+from personaplug.bench.report.summary import Line
+from personaplug.bench.report.table import latex, markdown, read_from, write_into
 from personaplug.core.errors import DataError
 from personaplug.metrics.scores import Interval
 

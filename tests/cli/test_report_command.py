@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from personaplug.bench.measure import Row
 from personaplug.bench.results import Result, save
-from personaplug.bench.run import Row
 from personaplug.tasks.base import TaskInfo
 
 MARKS = "# page\n<!-- results -->\nold\n<!-- /results -->\nend\n"

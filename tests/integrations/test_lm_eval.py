@@ -13,7 +13,7 @@ import pytest
 from personaplug import models
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.fingerprint import pseudonym
-from personaplug.bench.run import Measuring, measure
+from personaplug.bench.measure import Measuring, measure
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError, MismatchError, UnknownNameError
 from personaplug.pipeline.build import RunConfig, assemble

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from personaplug.bench.run import NLL, Row, lower_is_better
+from personaplug.bench.measure import NLL, Row, lower_is_better
 from personaplug.core.errors import DataError
 from personaplug.metrics.scores import Interval, bootstrap, holm, paired_bootstrap
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from personaplug.bench import results
 from personaplug.bench.fingerprint import content, fingerprint, pseudonym
+from personaplug.bench.measure import Measuring, Row, measure, numbered, with_judgement
 from personaplug.bench.plan import Entry, entries, main_label
+from personaplug.bench.report.showcase import used_texts
 from personaplug.bench.results import Curve, Result, Shown
-from personaplug.bench.run import Measuring, Row, measure, numbered, with_judgement
-from personaplug.bench.showcase import used_texts
 from personaplug.bench.states import StateCache
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, PersonaplugError

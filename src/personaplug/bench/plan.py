@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from personaplug.bench.controls import NEWEST, check_control
-from personaplug.bench.run import Measuring
+from personaplug.bench.measure import Measuring
 from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, did_you_mean

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from personaplug.bench.run import Row
+from personaplug.bench.measure import Row
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import DataError
 from personaplug.tasks.base import TaskInfo

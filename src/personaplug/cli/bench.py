@@ -60,7 +60,7 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
     then 1. An experiment is a TOML file with sections as for train; the methods that it is compared with stand in
     sections methods.LABEL, how to measure in the section bench.
     """
-    from personaplug.bench.report import check_installed
+    from personaplug.bench.report.render import check_installed
 
     if report:
         check_installed()
@@ -78,8 +78,8 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
     measured = [result_file(results, e.info.name, e.name, e.run.training.seed + n) for e in seen for n in range(seeds)]
     failures = _failures(measured)
     if report:
-        from personaplug.bench import board as boards
-        from personaplug.bench.board_page import render_board
+        from personaplug.bench.report import board as boards
+        from personaplug.bench.report.board_page import render_board
         from personaplug.bench.results import write_text
 
         write_text(report, render_board(boards.board(boards.gather(measured))))

@@ -34,7 +34,7 @@ def demo(
     Killed anywhere and run again, it goes on.
     """
     from personaplug.bench.experiment import Experiment
-    from personaplug.bench.report import check_installed, write_report
+    from personaplug.bench.report.render import check_installed, write_report
     from personaplug.cli.eval import measure_seeds, show_users
     from personaplug.cli.steps import Steps, print_people, print_summary
 

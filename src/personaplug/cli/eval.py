@@ -16,8 +16,8 @@ from personaplug.cli.train import SetOption, keep_run, read_experiment
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
-    from personaplug.bench.showcase import Duel, Look
-    from personaplug.bench.summary import Summary
+    from personaplug.bench.report.showcase import Duel, Look
+    from personaplug.bench.report.summary import Summary
 
 SeedsOption = Annotated[int, typer.Option(min=1, help="Train and measure with this many seeds.")]
 LimitOption = Annotated[
@@ -51,7 +51,7 @@ def evaluate(
     What is not trained yet is trained first. Leaves RESULTS/TASK/NAME-seedK.json and the claims in RESULTS/claims.json;
     killed and run again, it goes on. Many methods at once: personaplug bench; pages of results: personaplug report.
     """
-    from personaplug.bench.report import check_installed
+    from personaplug.bench.report.render import check_installed
     from personaplug.core.errors import ConfigError
 
     if report:
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def _evaluate(target: Path, sets: list[str], seeds: int, results: Path, report: Path | None) -> None:
-    from personaplug.bench.report import write_report
+    from personaplug.bench.report.render import write_report
     from personaplug.cli.steps import Steps
 
     experiment = read_experiment(target, sets, None, "", Steps())
@@ -101,7 +101,7 @@ def measure_seeds(
 ) -> Summary:
     """Measure every seed, keep its result, and record the claims about all of them if there are enough for any."""
     from personaplug.bench.plan import read_measuring
-    from personaplug.bench.summary import record_claims, summarize
+    from personaplug.bench.report.summary import record_claims, summarize
 
     how = read_measuring(experiment.run)
     found = [
@@ -125,7 +125,7 @@ def result_file(folder: Path, task: str, name: str, seed: int) -> Path:
 def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Duel | None]:
     """What the first seed's persona looked at, and the same requests as two users."""
     from personaplug.bench.plan import read_measuring
-    from personaplug.bench.showcase import duel, looks
+    from personaplug.bench.report.showcase import duel, looks
     from personaplug.pipeline.personalizer import Personalizer
 
     first = pooled.results[0]

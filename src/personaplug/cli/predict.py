@@ -43,8 +43,8 @@ def predict(
     option is the answer, texts are generated. Killed and run again, it goes on. LaMP's tasks are scored by: personaplug
     score
     """
-    from personaplug.bench.exchange import check_no_oracle, check_writable
     from personaplug.bench.plan import entries, main_label
+    from personaplug.bench.submission import check_no_oracle, check_writable
     from personaplug.cli.steps import Steps
     from personaplug.core.errors import DataError
 
@@ -68,8 +68,8 @@ def predict(
 
 def _write(experiment: Experiment, entry: Entry, examples: list[Example], split: str, out: Path) -> None:
     from personaplug.bench import results
-    from personaplug.bench.exchange import Draft, predict
     from personaplug.bench.fingerprint import content, fingerprint
+    from personaplug.bench.submission import Draft, predict
     from personaplug.core.config import to_mapping
 
     if not entry.cls.trained:

@@ -11,7 +11,7 @@ from personaplug.cli.console import err, shown
 from personaplug.cli.console import out as screen
 
 if TYPE_CHECKING:
-    from personaplug.bench.board import Board, Cell, Table
+    from personaplug.bench.report.board import Board, Cell, Table
 
 EPILOG = "Example: personaplug report results --out report.html --into README.md"
 _PAGE = Path("report.html")
@@ -51,8 +51,8 @@ def report(
     Seeds of one experiment are pooled; experiments on known and on unseen users stand in two tables. If anything is
     wrong with a result, nothing is written.
     """
-    from personaplug.bench import board as boards
-    from personaplug.bench import table
+    from personaplug.bench.report import board as boards
+    from personaplug.bench.report import table
     from personaplug.bench.results import write_text
 
     if into:
@@ -61,7 +61,7 @@ def report(
     written: list[tuple[Path, str]] = []
     page = out or (None if markdown or latex or into else _PAGE)
     if page:
-        from personaplug.bench.board_page import render_board
+        from personaplug.bench.report.board_page import render_board
 
         written.append((page, render_board(board)))
     if markdown:
@@ -81,7 +81,7 @@ def report(
 def _print(board: Board) -> None:
     from rich.table import Table as Grid
 
-    from personaplug.bench import table
+    from personaplug.bench.report import table
 
     for part in board.tables:
         grid = Grid(title=table.SPLITS[part.split], title_justify="left")
@@ -99,7 +99,7 @@ def _print(board: Board) -> None:
 
 
 def _print_failures(part: Table) -> None:
-    from personaplug.bench import table
+    from personaplug.bench.report import table
 
     for title, method, reason in table.failures(part):
         screen().print(f"failed: {shown(f'{title}, {method}: {reason}')}", markup=False, soft_wrap=True)
@@ -107,7 +107,7 @@ def _print_failures(part: Table) -> None:
 
 def _text(cell: Cell, metric: str) -> str:
     """A cell for a terminal, on one line."""
-    from personaplug.bench import table
+    from personaplug.bench.report import table
 
     mean, spread = table.score(cell, metric)
     over = cell.gains.get("shuffled")

@@ -31,9 +31,9 @@ def score(
     """
     from rich.table import Table
 
-    from personaplug.bench.exchange import check_writable, score_submission
-    from personaplug.bench.report import METRIC_NAMES
+    from personaplug.bench.report.render import METRIC_NAMES
     from personaplug.bench.results import write_json
+    from personaplug.bench.submission import check_writable, score_submission
 
     if json:
         check_writable(json)

@@ -11,7 +11,7 @@ from personaplug.cli.console import counted, err, out
 from personaplug.cli.train import SetOption
 
 if TYPE_CHECKING:
-    from personaplug.bench.tastes import SetFacts
+    from personaplug.bench.answer_sets.statistics import SetFacts
 
 EPILOG = "Example: personaplug simulate experiments/personalllm/local.toml --report tastes.html"
 
@@ -35,11 +35,11 @@ def simulate(
     """
     from filelock import FileLock, Timeout
 
-    from personaplug.bench.answer_sets import build
-    from personaplug.bench.recipe import Recipe
-    from personaplug.bench.report import check_installed
+    from personaplug.bench.answer_sets.make import build
+    from personaplug.bench.answer_sets.recipe import Recipe
+    from personaplug.bench.answer_sets.statistics import facts, render_facts, write_facts
+    from personaplug.bench.report.render import check_installed
     from personaplug.bench.results import SET_RESULT, write_text
-    from personaplug.bench.tastes import facts, render_facts, write_facts
     from personaplug.cli.steps import Steps
     from personaplug.core.config import apply_sets, from_mapping, read_toml
     from personaplug.core.errors import DataError

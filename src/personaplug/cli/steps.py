@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from personaplug.cli.console import err, out, progress_bar, shown
 
 if TYPE_CHECKING:
-    from personaplug.bench.showcase import Duel, Look
-    from personaplug.bench.summary import Line, Summary
+    from personaplug.bench.report.showcase import Duel, Look
+    from personaplug.bench.report.summary import Line, Summary
 
 
 NOTHING = "(nothing)"
@@ -60,7 +60,7 @@ def print_summary(summary: Summary) -> None:
     """The table of scores with their intervals, and the gains that matter."""
     from rich.table import Table
 
-    from personaplug.bench.report import METRIC_NAMES, unit
+    from personaplug.bench.report.render import METRIC_NAMES, unit
 
     metrics = list(dict.fromkeys(m for line in summary.lines for m in line.scores))
     table = Table(title=f"{summary.results[0].task.name} / {summary.results[0].name}", title_justify="left")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from personaplug.bench.report.summary import main_row
 from personaplug.bench.results import Result
-from personaplug.bench.summary import main_row
 from personaplug.core.spacing import spread
 from personaplug.core.types import Example, Profile, Request
 from personaplug.encoders.cache.embeddings import behavior_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from personaplug.bench.charts import _COLOURS, _drawing
+from personaplug.bench.report.charts import _COLOURS, _drawing
 from personaplug.tasks.simulate.diversity import THRESHOLDS, Diversity
 
 

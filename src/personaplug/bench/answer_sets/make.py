@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from personaplug.backbones.base import Backbone
-from personaplug.bench.kept import Kept
-from personaplug.bench.recipe import Recipe, Writer, draw_prompts
+from personaplug.bench.answer_sets.recipe import Recipe, Writer, draw_prompts
+from personaplug.bench.journal import Kept
 from personaplug.bench.results import portable, write_text
 from personaplug.core import registry
 from personaplug.core.config import to_mapping

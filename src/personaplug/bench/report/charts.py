@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from personaplug.bench.board import LEVEL, Point
 from personaplug.bench.compare import Band, Gain
+from personaplug.bench.report.board import LEVEL, Point
 from personaplug.bench.results import Curve
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from personaplug.bench import results
-from personaplug.bench.answer_sets import BuiltSet
-from personaplug.bench.recipe import Recipe
+from personaplug.bench.answer_sets.make import BuiltSet
+from personaplug.bench.answer_sets.recipe import Recipe
 from personaplug.core.config import to_mapping
 from personaplug.rewards.panel import Scale, effective_number
 from personaplug.tasks.simulate.answer_set import AnswerSet
@@ -123,8 +123,8 @@ def render_facts(found: SetFacts) -> str:
     Raises:
         MissingExtraError: the libraries of the extra `report` are not installed.
     """
-    from personaplug.bench.report import check_installed, fill_page, markup
-    from personaplug.bench.taste_charts import correlations_chart, disagreement_chart, majority_chart
+    from personaplug.bench.answer_sets.charts import correlations_chart, disagreement_chart, majority_chart
+    from personaplug.bench.report.render import check_installed, fill_page, markup
 
     check_installed()
     names = [s.name for s in found.scales]

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from personaplug.bench.board import KINDS, Board, Cell, Column, Table
 from personaplug.bench.compare import Gain
-from personaplug.bench.report import unit
+from personaplug.bench.report.board import KINDS, Board, Cell, Column, Table
+from personaplug.bench.report.render import unit
 from personaplug.core.errors import DataError
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"

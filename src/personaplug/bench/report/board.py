@@ -13,9 +13,9 @@ import numpy as np
 from personaplug.bench import results as files
 from personaplug.bench.compare import Gain, corrected, gain, interval, pool, values_of
 from personaplug.bench.controls import newest
+from personaplug.bench.measure import NLL, Row, headline, lower_is_better
+from personaplug.bench.report.summary import Line
 from personaplug.bench.results import Result
-from personaplug.bench.run import NLL, Row, headline, lower_is_better
-from personaplug.bench.summary import Line
 from personaplug.core.errors import DataError, UnknownNameError, did_you_mean
 from personaplug.metrics.scores import Interval
 from personaplug.tasks.base import TaskInfo

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from personaplug.bench.measure import likeliest, score_options
 from personaplug.bench.results import write_text
-from personaplug.bench.run import likeliest, score_options
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Example, Profile
 from personaplug.metrics import scores as metrics

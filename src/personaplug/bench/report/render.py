@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from personaplug.bench import charts
 from personaplug.bench.compare import Gain, gain_by_history, gain_by_user
+from personaplug.bench.measure import NLL, Row, lower_is_better
+from personaplug.bench.report import charts
+from personaplug.bench.report.showcase import Duel, Look
+from personaplug.bench.report.summary import Line, Summary
 from personaplug.bench.results import Curve, write_text
-from personaplug.bench.run import NLL, Row, lower_is_better
-from personaplug.bench.showcase import Duel, Look
-from personaplug.bench.summary import Line, Summary
 from personaplug.core.config import to_mapping
 from personaplug.core.errors import DataError
 
@@ -85,7 +85,7 @@ def fill_page(template: str, **data: Any) -> str:
     """A page from a template of this folder; everything in `data` is escaped, charts (`markup`) are not."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    loader = FunctionLoader(lambda name: files("personaplug.bench").joinpath(name).read_text("utf-8"))
+    loader = FunctionLoader(lambda name: files("personaplug.bench.report").joinpath(name).read_text("utf-8"))
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from personaplug.bench import charts, table
-from personaplug.bench.board import KINDS, Board, Cell, Column, cold_start, gain_of, own_interval
-from personaplug.bench.charts import Spot
 from personaplug.bench.compare import gain_by_history, gain_by_user
 from personaplug.bench.controls import newest
-from personaplug.bench.report import METRIC_NAMES, check_installed, duration, fill_page, flat, markup, unit
+from personaplug.bench.measure import NLL, Row, lower_is_better
+from personaplug.bench.report import charts, table
+from personaplug.bench.report.board import KINDS, Board, Cell, Column, cold_start, gain_of, own_interval
+from personaplug.bench.report.charts import Spot
+from personaplug.bench.report.render import METRIC_NAMES, check_installed, duration, fill_page, flat, markup, unit
+from personaplug.bench.report.summary import Line
 from personaplug.bench.results import Result, Shown
-from personaplug.bench.run import NLL, Row, lower_is_better
-from personaplug.bench.summary import Line
 
 _WIDE = 4  # columns of a table that a printed page has room for
 

@@ -11,8 +11,8 @@ import numpy as np
 from personaplug.bench import claims
 from personaplug.bench.compare import Gain, corrected, gain, interval, pool
 from personaplug.bench.controls import newest
+from personaplug.bench.measure import NLL, Row, headline
 from personaplug.bench.results import Result
-from personaplug.bench.run import NLL, Row, headline
 from personaplug.core.errors import DataError
 from personaplug.metrics.scores import Interval
 

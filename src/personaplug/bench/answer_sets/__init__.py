@@ -1,0 +1,1 @@
+"""Building and describing sets of answers to simulate users on."""
