@@ -26,7 +26,7 @@ from personaplug.bench.claims import Claim, record
 from personaplug.bench.experiment import Experiment
 from personaplug.bench.plan import entries
 from personaplug.bench.results import write_json
-from personaplug.cli.steps import Steps
+from personaplug.cli.progress import Steps
 from personaplug.cli.train import read_experiment
 from personaplug.core.errors import DataError
 from personaplug.core.spacing import spread

@@ -21,12 +21,12 @@ from personaplug.cli import (
     predict,
     score,
     serve,
-    shelves,
     simulate,
     train,
     users,
 )
 from personaplug.cli import eval as evaluation
+from personaplug.cli import list as shelves
 from personaplug.cli import report as reporting
 from personaplug.core.errors import PersonaplugError
 

@@ -103,7 +103,7 @@ def _files(targets: list[Path]) -> list[Path]:
 
 
 def _open(file: Path, sets: list[str], out: Path) -> Experiment:
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
 
     folder = out / file.resolve().parent.name / file.stem
     return read_experiment(file, sets, folder, "", Steps(), by_content=True)

@@ -12,7 +12,7 @@ from personaplug.cli.console import out as screen
 from personaplug.cli.train import SetOption
 
 if TYPE_CHECKING:
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
     from personaplug.pipeline.build import RunConfig
 
 EPILOG = "Example: personaplug demo --out demo"
@@ -36,7 +36,7 @@ def demo(
     from personaplug.bench.experiment import Experiment
     from personaplug.bench.report.render import check_installed, write_report
     from personaplug.cli.eval import measure_seeds, show_users
-    from personaplug.cli.steps import Steps, print_people, print_summary
+    from personaplug.cli.progress import Steps, print_people, print_summary
 
     check_installed()
     steps = Steps()

@@ -67,7 +67,7 @@ def evaluate(
 
 def _evaluate(target: Path, sets: list[str], seeds: int, results: Path, report: Path | None) -> None:
     from personaplug.bench.report.render import write_report
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
 
     experiment = read_experiment(target, sets, None, "", Steps())
     experiment.run = dataclasses.replace(experiment.run, methods={})
@@ -139,7 +139,7 @@ def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Due
 
 def show_summary(pooled: Summary) -> None:
     """Print the table of scores and the measured method's gains."""
-    from personaplug.cli.steps import print_summary
+    from personaplug.cli.progress import print_summary
 
     print_summary(pooled)
     if not pooled.gains:

@@ -45,7 +45,7 @@ def predict(
     """
     from personaplug.bench.plan import entries, main_label
     from personaplug.bench.submission import check_no_oracle, check_writable
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
     from personaplug.core.errors import DataError
 
     check_writable(out)

@@ -40,7 +40,7 @@ def simulate(
     from personaplug.bench.answer_sets.statistics import facts, render_facts, write_facts
     from personaplug.bench.report.render import check_installed
     from personaplug.bench.results import SET_RESULT, write_text
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
     from personaplug.core.config import apply_sets, from_mapping, read_toml
     from personaplug.core.errors import DataError
 

@@ -11,7 +11,7 @@ from personaplug.cli.console import out as screen
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
-    from personaplug.cli.steps import Steps
+    from personaplug.cli.progress import Steps
 
 EPILOG = "Example: personaplug train experiments/chitchat/plug.toml --set training.steps=200"
 RUN = "run.toml"
@@ -36,7 +36,7 @@ def train(
 
     The trained artifact stands in FOLDER/METHOD; a second run with the same configuration loads it and is done.
     """
-    from personaplug.cli.steps import Steps, duration
+    from personaplug.cli.progress import Steps, duration
 
     experiment = open_experiment(config, sets, out, store, Steps())
     fitted = experiment.fit()
