@@ -28,7 +28,7 @@ from personaplug.core import registry
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated
-from personaplug.metrics.scores import Interval
+from personaplug.metrics.bootstrap import Interval
 from personaplug.pipeline.build import build_encoder
 from personaplug.tasks.personalllm import PersonalLLM
 from personaplug.tasks.simulate.answer_set import AnswerSet

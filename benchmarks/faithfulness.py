@@ -29,10 +29,10 @@ from personaplug.bench.results import write_json
 from personaplug.cli.progress import Steps
 from personaplug.cli.train import read_experiment
 from personaplug.core.errors import DataError
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
-from personaplug.metrics.scores import paired_bootstrap
+from personaplug.metrics.bootstrap import paired_bootstrap
 from personaplug.pipeline.build import build_backbone
 from personaplug.plug.model import PlugConfig
 
@@ -66,7 +66,7 @@ def measure(experiment: Experiment, label: str, requests: int, seed: int) -> tup
     """Who asked each request, and |change| in nats [requests, shares, kinds]."""
     [entry] = [e for e in entries(experiment.seeded(seed), [label], prefix=True) if e.label == label]
     assembly = experiment.fit(entry.run, entry.label).assembly
-    examples = spread([e for e in experiment.examples("test") if len(e.history) >= LEAST], requests)
+    examples = evenly_spaced([e for e in experiment.examples("test") if len(e.history) >= LEAST], requests)
     experiment.encode(assembly, examples)
     judge = build_backbone({**experiment.run.backbone, "dtype": "float32"})
     rng = np.random.default_rng(seed)

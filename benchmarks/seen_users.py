@@ -25,10 +25,10 @@ from personaplug.bench.plan import entries
 from personaplug.bench.results import commit, versions, write_json
 from personaplug.core import registry
 from personaplug.core.config import read_toml
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example
 from personaplug.methods.base import Method
-from personaplug.metrics.scores import Interval, bootstrap, paired_bootstrap
+from personaplug.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from personaplug.pipeline.build import load
 from personaplug.tasks.personalllm import PersonalLLM
 
@@ -51,7 +51,7 @@ def main() -> None:
         task = experiment.task
         assert isinstance(task, PersonalLLM), "the task must be personalllm"
         kinds = {"seen": task.users_of("train"), "unseen": task.users_of("test")}
-        examples = {kind: spread(task.requests(users, "test"), args.users) for kind, users in kinds.items()}
+        examples = {kind: evenly_spaced(task.requests(users, "test"), args.users) for kind, users in kinds.items()}
         bare = registry.build("method", "none", {}, backbone=experiment.backbone, task=task.info)
         alone = {kind: rewards(bare, task, asked) for kind, asked in examples.items()}
         for kind, own in alone.items():

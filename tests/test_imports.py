@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,23 +16,12 @@ import personaplug
 
 ROOT = Path(personaplug.__file__).parent
 
-# Lowest first: a module imports from its own layer or from lower ones.
-LAYERS = (
-    {"types", "errors", "spread"},
-    {
-        "config", "registry", "metrics", "plug", "pooling", "objectives", "batching", "decoding", "devices",
-        "prompt_cache", "jsonl_reader", "preferences", "processors", "memory",
-    },
-    {"encoders", "backbones", "inprocess", "tokenized", "stores", "tasks", "models", "data", "rewards", "simulate"},
-    {"training", "artifacts", "vectors", "ingest", "wording", "score_cache", "scheduler"},
-    {"methods"},
-    {"assembly"},
-    {"personalizer"},
-    {"bench", "serve", "integrations"},
-    {"cli"},
-    {"__main__"},
+# Lowest first, one strict order: a room imports from itself and from rooms before it.
+ROOMS = (
+    "core", "plug", "training", "metrics", "models", "stores", "data", "backbones", "encoders", "rewards", "tasks",
+    "methods", "pipeline", "integrations", "bench", "serve", "cli", "__main__",
 )  # fmt: skip
-HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+HEIGHT = {name: height for height, name in enumerate(ROOMS)}
 HEAVY = {"torch", "transformers", "sentence_transformers", "sqlalchemy", "alembic", "pydantic", "matplotlib"}
 
 FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
@@ -54,17 +44,22 @@ def imported(file: Path) -> Iterator[tuple[int, str]]:
             continue
         for module in modules:
             names = module.split(".")
-            # The package itself holds nothing but its version and doors to what lies below.
-            if names[0] == "personaplug" and names[1:] != ["__version__"]:
+            if names[0] == "personaplug":
                 yield node.lineno, names[1]
 
 
-def test_each_part_of_the_package_has_a_layer():
-    assert {part(f) for f in FILES} <= set(HEIGHT)
+def module(file: Path) -> str:
+    """The dotted name of a file, without the package's."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_the_top_of_the_package_is_rooms_in_a_strict_order():
+    assert {part(f) for f in FILES} == set(ROOMS)
+    assert len(ROOMS) - 1 <= 17
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.relative_to(ROOT).as_posix())
-def test_no_file_imports_from_a_higher_layer(file):
+def test_no_file_imports_from_a_higher_room(file):
     mine = part(file)
     upward = [
         f"{file}:{line}: {mine} imports {other}" for line, other in imported(file) if HEIGHT[other] > HEIGHT[mine]
@@ -72,9 +67,43 @@ def test_no_file_imports_from_a_higher_layer(file):
     assert not upward
 
 
-@pytest.mark.parametrize(("file", "known"), [("plug.py", {"pooling"}), ("pooling.py", set())])
-def test_the_plug_can_be_lifted_out_of_the_package(file, known):
-    assert {other for _, other in imported(ROOT / file)} == known
+def test_rooms_stand_on_at_most_eleven_floors():
+    below: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for file in FILES:
+        below[part(file)] |= {other for _, other in imported(file)} - {part(file)}
+    floor: dict[str, int] = {}
+    for room in ROOMS:
+        floor[room] = 1 + max((floor[other] for other in below[room]), default=0)
+    assert max(floor.values()) <= 11, floor
+
+
+def test_no_files_import_each_other_in_a_circle():
+    names = {module(f) for f in FILES}
+    edges = {module(f): {n for n in modules_of(f, names) if n != module(f)} for f in FILES}
+    TopologicalSorter(edges).prepare()  # raises CycleError, which names the circle
+
+
+def modules_of(file: Path, names: set[str]) -> Iterator[str]:
+    """The package's own modules that a file imports at run time, those inside functions included."""
+    for node in run_time(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("personaplug."):
+            base = (node.module or "").removeprefix("personaplug.")
+            inner = {f"{base}.{a.name}" for a in node.names} & names
+            yield from inner or {base}
+
+
+def run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that are run, those under `if TYPE_CHECKING:` left out."""
+    yield node
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from run_time(child)
+
+
+def test_the_plug_can_be_lifted_out_of_the_package():
+    for file in (ROOT / "plug").glob("*.py"):
+        assert {other for _, other in imported(file)} <= {"plug"}, file
 
 
 def loaded(code: str, cwd: Path) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from personaplug.core.version import __version__
 
 # Public name -> module. Resolved on first use, so that `import personaplug` never imports torch.
 _HOMES = {

@@ -17,8 +17,8 @@ from personaplug.bench.measure import Row
 from personaplug.bench.report.summary import summarize
 from personaplug.bench.results import Curve, Result
 from personaplug.core import registry
+from personaplug.core.config import NoConfig
 from personaplug.core.types import Example, History, Message, Profile, Prompt, Request, State, Weight
-from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 from personaplug.pipeline.build import RunConfig
 from personaplug.tasks.base import TaskInfo

@@ -7,8 +7,8 @@ import pytest
 
 from personaplug.bench.states import StateCache
 from personaplug.core import registry
+from personaplug.core.config import NoConfig
 from personaplug.core.types import Behavior, History, Profile, Prompt, Request, State
-from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 
 

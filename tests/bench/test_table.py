@@ -12,7 +12,7 @@ from personaplug.bench.report.board import Board, Cell, Column, Table, board
 from personaplug.bench.report.summary import Line
 from personaplug.bench.report.table import latex, markdown, read_from, write_into
 from personaplug.core.errors import DataError
-from personaplug.metrics.scores import Interval
+from personaplug.metrics.bootstrap import Interval
 
 
 @pytest.fixture

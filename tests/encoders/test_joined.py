@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
-from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.config import NoConfig, from_mapping, to_mapping
 from personaplug.core.errors import ConfigError
-from personaplug.encoders.base import Encoder, NoConfig
+from personaplug.encoders.base import Encoder
 from personaplug.encoders.joined import JoinedConfig, JoinedEncoder
 from personaplug.pipeline.build import RunConfig, assemble, build_encoder, load
 from personaplug.tasks.base import TaskInfo

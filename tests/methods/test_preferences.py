@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personaplug.core import registry
+from personaplug.core.config import NoConfig
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.types import Behavior, Completion, Example, History, Profile, Prompt, Request, Sampling
 from personaplug.data.feedback import pair_behavior, thumb_behavior
-from personaplug.encoders.base import Encoder, NoConfig
+from personaplug.encoders.base import Encoder
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import DataError, UnknownNameError
-from personaplug.metrics.scores import METRICS, bootstrap, compute, labels, paired_bootstrap, per_example
+from personaplug.metrics.bootstrap import bootstrap, paired_bootstrap
+from personaplug.metrics.scores import METRICS, compute, labels, per_example
 
 TAGS = ("comedy", "dark comedy", "true story")
 STARS = ("1", "2", "3", "4", "5")

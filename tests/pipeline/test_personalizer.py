@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from personaplug import Behavior, Message, Personalizer, Request, Sampling
 from personaplug.backbones.echo import EchoBackbone
+from personaplug.core.config import NoConfig
 from personaplug.core.errors import ConflictError, UnknownUserError
 from personaplug.core.registry import build
 from personaplug.core.types import History, Profile, Prompt, State, Weight
-from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo

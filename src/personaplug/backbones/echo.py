@@ -8,8 +8,8 @@ from typing import Any
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
+from personaplug.core.config import NoConfig
 from personaplug.core.types import Completion, Needs, Prompt, Sampling, Scored
-from personaplug.encoders.base import NoConfig
 
 
 class EchoBackbone(Backbone):

@@ -12,7 +12,7 @@ from typing import Any
 
 from personaplug.bench.results import commit, portable_command, write_json
 from personaplug.core.errors import DataError
-from personaplug.metrics.scores import Interval
+from personaplug.metrics.bootstrap import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from personaplug.bench.measure import NLL, Row, lower_is_better
 from personaplug.core.errors import DataError
-from personaplug.metrics.scores import Interval, bootstrap, holm, paired_bootstrap
+from personaplug.metrics.bootstrap import Interval, bootstrap, holm, paired_bootstrap
 
 
 @dataclass(frozen=True, slots=True)

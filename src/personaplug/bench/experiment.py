@@ -23,7 +23,7 @@ from personaplug.bench.results import Curve, Result, Shown
 from personaplug.bench.states import StateCache
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, PersonaplugError
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, Needs, Split
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.artifacts import CONFIG, load_info, load_tensors
@@ -127,7 +127,7 @@ class Experiment:
     def examples(self, split: Split, limit: int = 0) -> list[Example]:
         """The split's examples, at most `limit` of them, evenly spread."""
         found = self.task.examples(split)
-        return spread(found, limit) if limit > 0 else found
+        return evenly_spaced(found, limit) if limit > 0 else found
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -303,9 +303,10 @@ class Experiment:
         examples = self.examples(how.split, how.limit)
         pool: Sequence[int] = range(len(examples))
         if self.info.kind in ("text", "multilabel") and how.generate:
-            pool = spread(pool, how.generate)  # those that are answered
+            pool = evenly_spaced(pool, how.generate)  # those that are answered
         return tuple(
-            Shown(i, examples[i].request.messages[-1].content, examples[i].target) for i in spread(pool, how.examples)
+            Shown(i, examples[i].request.messages[-1].content, examples[i].target)
+            for i in evenly_spaced(pool, how.examples)
         )
 
     def _rows_of(

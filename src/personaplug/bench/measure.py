@@ -15,7 +15,7 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
 from personaplug.bench.fingerprint import pseudonym
 from personaplug.core.errors import DataError
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, History, Profile, Prompt, Scored, Split, State
 from personaplug.metrics import scores as metrics
 from personaplug.tasks.base import JudgedTask, TaskInfo
@@ -176,7 +176,7 @@ def measure(
             "measured on it; measure on the dev split (bench.split = dev), or write answers with: personaplug predict"
         )
     start = time.perf_counter()
-    chosen = spread(range(len(examples)), how.generate) if _generates(info) else []
+    chosen = evenly_spaced(range(len(examples)), how.generate) if _generates(info) else []
     meter = _Meter(method, info, set(chosen), states)
     changed = apply_control(examples, control, seed)
     for at in range(0, len(examples), how.batch_size):

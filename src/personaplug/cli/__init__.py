@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from personaplug import __version__
 from personaplug.cli import (
     answer,
     bench,
@@ -29,6 +28,7 @@ from personaplug.cli import eval as evaluation
 from personaplug.cli import list as shelves
 from personaplug.cli import report as reporting
 from personaplug.core.errors import PersonaplugError
+from personaplug.core.version import __version__
 
 _START, _WORK, _LOOK = "Start", "Histories, training, answers", "What there is"
 

@@ -16,9 +16,9 @@ from typing import Literal
 
 import typer
 
-from personaplug import __version__
 from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, shown, store_file
 from personaplug.core.errors import PersonaplugError
+from personaplug.core.version import __version__
 
 EPILOG = "Example: personaplug doctor --store users.db"
 

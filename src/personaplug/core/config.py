@@ -7,6 +7,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,11 @@ from personaplug.core.errors import ConfigError, did_you_mean
 T = TypeVar("T")
 
 _FIELD = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class NoConfig:
+    """The configuration of a thing that has nothing to configure."""
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config") -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -48,11 +47,6 @@ class Encoder(ABC):
             role: some models prefix queries.
             progress: called with the number of texts done since the last call.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class NoConfig:
-    """The configuration of a thing that has nothing to configure."""
 
 
 class TrainableEncoder(Encoder):

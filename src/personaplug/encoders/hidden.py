@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.causal import CausalBackbone
 from personaplug.backbones.local.base import load_pretrained
-from personaplug.core.batching import token_batches
 from personaplug.core.errors import ConfigError
+from personaplug.core.sequences import token_batches
 from personaplug.encoders.base import Encoder, TextRole, Vectors
 from personaplug.models import ResolvedModel, resolve
 from personaplug.models.devices import DTYPES, pick_device

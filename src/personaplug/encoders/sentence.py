@@ -16,9 +16,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from personaplug.core.batching import token_batches
 from personaplug.core.errors import ConfigError, ModelError
 from personaplug.core.registry import missing_extra
+from personaplug.core.sequences import token_batches
 from personaplug.encoders.base import TextRole, TrainableEncoder, Vectors
 from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install

@@ -14,7 +14,8 @@ from statistics import fmean, pstdev
 
 import numpy as np
 
-from personaplug.encoders.base import Encoder, NoConfig, TextRole, Vectors
+from personaplug.core.config import NoConfig
+from personaplug.encoders.base import Encoder, TextRole, Vectors
 
 StyleConfig = NoConfig
 

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError, DataError
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import (
     Behavior,
     Completion,
@@ -300,4 +300,4 @@ def _pairs(history: History) -> list[tuple[Behavior, Behavior]]:
     direct = list(zip(answers_of(compared, "liked"), answers_of(compared, "disliked"), strict=True))
     single = [b for b in history if not preference(b).pair and b.rating is not None]
     ups, downs = answers_of(single, "liked"), answers_of(single, "disliked")
-    return direct + spread([(up, down) for up in ups for down in downs], _CROSSED)
+    return direct + evenly_spaced([(up, down) for up in ups for down in downs], _CROSSED)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from personaplug.core.config import NoConfig
 from personaplug.core.types import Profile, Prompt, Request
-from personaplug.encoders.base import NoConfig
 from personaplug.methods.base import Method
 
 

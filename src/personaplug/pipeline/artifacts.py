@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from personaplug import __version__
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import MismatchError, ModelError
+from personaplug.core.version import __version__
 from personaplug.tasks.base import TaskInfo
 
 WEIGHTS = "model.safetensors"

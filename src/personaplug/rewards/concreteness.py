@@ -12,7 +12,7 @@ from statistics import fmean
 
 from typing_extensions import override
 
-from personaplug.encoders.base import NoConfig
+from personaplug.core.config import NoConfig
 from personaplug.rewards.base import PlainReward
 
 _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from personaplug.encoders.base import NoConfig
+from personaplug.core.config import NoConfig
 from personaplug.rewards.base import PlainReward
 
 _PRIOR = 10  # words that a text is thought to have beside its own, so that one slip in three words is no catastrophe

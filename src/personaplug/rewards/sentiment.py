@@ -7,7 +7,7 @@ from statistics import fmean
 
 from typing_extensions import override
 
-from personaplug.encoders.base import NoConfig
+from personaplug.core.config import NoConfig
 from personaplug.rewards.base import PlainReward
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from typing_extensions import override
 
+from personaplug.core.config import NoConfig
 from personaplug.core.errors import ConfigError, UnknownNameError, did_you_mean
-from personaplug.encoders.base import NoConfig
 from personaplug.encoders.style import FEATURES, VERSION, StyleEncoder
 from personaplug.rewards.base import Reward, Scores
 

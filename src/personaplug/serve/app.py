@@ -12,8 +12,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
 
-from personaplug import __version__
 from personaplug.core.errors import PersonaplugError
+from personaplug.core.version import __version__
 from personaplug.models.allocator import give_back_memory
 from personaplug.serve.openai import errors as faults
 from personaplug.serve.openai.errors import Refusal

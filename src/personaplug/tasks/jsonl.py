@@ -14,7 +14,7 @@ from urllib.parse import quote
 from personaplug import data
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.data.feedback import DISLIKED
 from personaplug.data.jsonl import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
@@ -382,7 +382,7 @@ def limited(
         if not 0 < limit < len(part):
             yield from part
         elif split == "train":
-            yield from spread(part, limit)
+            yield from evenly_spaced(part, limit)
         else:
             yield from part[-limit:]
 

@@ -18,8 +18,8 @@ from typing_extensions import override
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.backbones.local.generation import Choice, Decoding, RunningBatch, visible_text
 from personaplug.backbones.local.tokens import TokenizedBackbone
-from personaplug.core.batching import token_batches
 from personaplug.core.errors import DataError, ModelError
+from personaplug.core.sequences import token_batches
 from personaplug.core.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 from personaplug.models import ResolvedModel
 from personaplug.models.allocator import keep_few_kernels

@@ -17,7 +17,7 @@ from personaplug.bench.measure import NLL, Row, headline, lower_is_better
 from personaplug.bench.report.summary import Line
 from personaplug.bench.results import Result
 from personaplug.core.errors import DataError, UnknownNameError, did_you_mean
-from personaplug.metrics.scores import Interval
+from personaplug.metrics.bootstrap import Interval
 from personaplug.tasks.base import TaskInfo
 
 BASELINE, REFERENCE = "none", "task_prompt"

@@ -10,7 +10,7 @@ import numpy as np
 
 from personaplug.bench.report.summary import main_row
 from personaplug.bench.results import Result
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, Profile, Request
 from personaplug.encoders.cache.embeddings import behavior_text
 
@@ -175,7 +175,7 @@ def short_requests(examples: Sequence[Example], count: int) -> list[str]:
     short = [t for t in texts if 12 <= len(t) <= _SHORT]
     questions = [t for t in short if t.endswith("?")]
     pool = next(p for p in (questions, short, list(texts)) if len(p) >= min(count, len(texts)))
-    return spread(pool, count)
+    return evenly_spaced(pool, count)
 
 
 def _person(personalizer: Personalizer, user: str, samples: int) -> Person:

@@ -14,7 +14,7 @@ from personaplug.bench.controls import newest
 from personaplug.bench.measure import NLL, Row, headline
 from personaplug.bench.results import Result
 from personaplug.core.errors import DataError
-from personaplug.metrics.scores import Interval
+from personaplug.metrics.bootstrap import Interval
 
 CLAIMED = {"task_prompt": "a task prompt of the same size", "shuffled users": "itself with shuffled users"}
 """What the measured method must beat (a method or a control), in words."""

@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone, TrainableBackbone
 from personaplug.core.errors import ConfigError, MismatchError
-from personaplug.core.spacing import spread
+from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Behavior, Example, History, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
@@ -154,8 +154,8 @@ class Distilled(Retrieval):
         """
         self._build(training.seed)
         most = self.config.requests
-        lessons = self._lessons(spread(train, most) if most else train, folder)
-        held_out = self._lessons(spread(dev, most) if most else dev, folder)
+        lessons = self._lessons(evenly_spaced(train, most) if most else train, folder)
+        held_out = self._lessons(evenly_spaced(dev, most) if most else dev, folder)
         if lessons:
             self.student.look(torch.cat([lesson.vectors for lesson in lessons]).to(self.device))
         distilling = _Distilling(self.student, [*lessons, *held_out])

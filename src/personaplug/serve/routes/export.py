@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from personaplug import __version__
+from personaplug.core.version import __version__
 from personaplug.data.jsonl import write_lines
 from personaplug.stores.base import Store
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from personaplug import __version__
 from personaplug.core.errors import ConfigError
 from personaplug.core.registry import missing_extra
+from personaplug.core.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

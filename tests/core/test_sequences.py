@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.core.batching import token_batches
+from personaplug.core.sequences import token_batches
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(1, 200))

@@ -1,8 +1,22 @@
-"""Batches of like lengths under a token budget."""
+"""Sequences: some of a row of things, evenly spaced, and batches of like lengths under a token budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def evenly_spaced(items: Sequence[T], count: int) -> list[T]:
+    """The middle of each of `count` equal stretches; all of the items where there are no more than that.
+
+    >>> evenly_spaced("abcdefgh", 2), evenly_spaced("ab", 5)
+    (['c', 'g'], ['a', 'b'])
+    """
+    n = len(items)
+    count = min(n, count)
+    return [items[(2 * i + 1) * n // (2 * count)] for i in range(count)]
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
