@@ -17,11 +17,11 @@ from personaplug.bench.measure import Measuring, measure
 from personaplug.bench.submission import predict
 from personaplug.core import registry
 from personaplug.core.types import Example, Sampling
-from personaplug.pipeline.build import RunConfig, assemble, build_task, encodes
+from personaplug.pipeline.build import RunConfig, assemble, build_task, needs_encoder
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 
-METHODS = [m for m in registry.names("method") if not registry.find("method", m).compares]  # LaMP has no pairs
+METHODS = [m for m in registry.names("method") if not registry.find("method", m).needs_preferences]  # LaMP has no pairs
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}
 TRAINING = TrainingConfig(steps=2, batch_size=2, log_every=1, save_every=2)
 ONE = "LaMP_4"
@@ -43,7 +43,7 @@ def run(name: str, folder: Path, backbone: CausalBackbone, checkpoints: Path) ->
     )
     task = build_task(made.task)
     info = dataclasses.replace(task.info, sampling=Sampling(max_tokens=3))
-    made = made if encodes(made) else dataclasses.replace(made, encoder={})
+    made = made if needs_encoder(made) else dataclasses.replace(made, encoder={})
     method = assemble(made, info, None, backbone).method
     method.fit(task.examples("train"), task.examples("dev"), made.training, checkpoints)
     examples = task.examples("test")

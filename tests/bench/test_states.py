@@ -17,7 +17,7 @@ class Slow(Method):
 
     Config = NoConfig
     summary = source = "tests"
-    costly = True
+    slow_prepare = True
     key = "slow:1"
 
     def prepare_many(self, histories: Sequence[History]) -> list[State | None]:
@@ -56,6 +56,6 @@ def test_another_key_or_a_damaged_file_is_prepared_anew(slow, tmp_path):
 
 
 def test_what_is_cheap_is_not_kept(slow, tmp_path, monkeypatch):
-    monkeypatch.setattr(Slow, "costly", False)
+    monkeypatch.setattr(Slow, "slow_prepare", False)
     StateCache(tmp_path).prepare(slow, [history("a")])
     assert not list(tmp_path.iterdir())

@@ -126,15 +126,15 @@ def test_training_on_users_without_any_history_stays_finite(make_method, synthet
 def test_each_template_is_encoded_alone_and_the_vectors_stand_side_by_side(make_method, synthetic) -> None:
     history = synthetic.examples("test")[0].history
     both = make_method("plug", **(SIMPLE | {"history_text": ["{input}", "{output}"]}))
-    assert both.history_texts == ("{input}", "{output}")
-    one = [make_method("plug", **(SIMPLE | {"history_text": text})).views(history) for text in both.history_texts]
+    assert both.history_templates == ("{input}", "{output}")
+    one = [make_method("plug", **(SIMPLE | {"history_text": text})).views(history) for text in both.history_templates]
     assert torch.equal(both.views(history), torch.cat(one, dim=-1))
 
 
 def test_without_a_template_the_tasks_own_is_used(make_method, synthetic) -> None:
     for none in ("", []):
         method = make_method("plug", **(SIMPLE | {"history_text": none}))
-        assert method.history_texts == (synthetic.info.history_text,)
+        assert method.history_templates == (synthetic.info.history_text,)
         assert np.isfinite(method.prepare(synthetic.examples("test")[0].history)["static"]).all()
 
 
@@ -300,7 +300,7 @@ def test_a_task_prompt_learns_whatever_the_templates(make_method, synthetic, tmp
     control = make_method("task_prompt", history_text=templates, start="random")
     before = control.tensors()["instruction"].clone()
     control.fit(synthetic.examples("train")[:16], [], FEW, tmp_path)
-    assert control.history_texts == ()
+    assert control.history_templates == ()
     assert not torch.equal(control.tensors()["instruction"], before)
 
 

@@ -223,8 +223,8 @@ def test_dense_keeps_unit_vectors_in_half_precision_under_the_encoder_s_key():
     assert state["vectors"].dtype == np.float16
     np.testing.assert_allclose(np.linalg.norm(state["vectors"].astype(float), axis=1), 1, atol=1e-3)
     assert method.needed_vectors().encoder.key in method.key
-    assert method.history_texts == ("{input} {output}",)
-    assert type(method).encodes(method.config)
+    assert method.history_templates == ("{input} {output}",)
+    assert type(method).needs_encoder(method.config)
 
 
 def test_dense_without_an_encoder_is_refused_when_built():
@@ -261,11 +261,11 @@ def test_rrf_sees_deeper_than_its_k():
 
 
 def test_rrf_encodes_only_if_a_ranker_does():
-    assert type(make("rrf")).encodes(make("rrf").config)
+    assert type(make("rrf")).needs_encoder(make("rrf").config)
     plain = registry.build("method", "rrf", {"rankers": ["bm25", "recent"]}, backbone=EchoBackbone())
-    assert not type(plain).encodes(plain.config)
-    assert plain.history_texts == ()
-    assert make("rrf").history_texts == ("{input} {output}",)
+    assert not type(plain).needs_encoder(plain.config)
+    assert plain.history_templates == ()
+    assert make("rrf").history_templates == ("{input} {output}",)
 
 
 def test_rrf_has_the_keys_of_its_rankers():

@@ -24,7 +24,7 @@ class Pensive(NoMethod):
     """Takes its time over a history, then says how long that is."""
 
     personal = True
-    costly = True
+    slow_prepare = True
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -100,7 +100,7 @@ def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path
     service = text_service(path, Parrot(), OPEN, ("none",))
     main = service.models["echo:none"].personalizer
     method = Pensive(main.method.config, backbone=main.backbone, task=main.task)
-    method.costly = False  # so nobody is prepared before they ask
+    method.slow_prepare = False  # so nobody is prepared before they ask
     service.models["echo:none"].personalizer = Personalizer(method, service.store, main.task)
     with served(service, path) as live, live.client() as web, ThreadPoolExecutor(1) as beside:
 

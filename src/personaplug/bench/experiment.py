@@ -35,7 +35,7 @@ from personaplug.pipeline.build import (
     build_encoder,
     build_store,
     build_task,
-    encodes,
+    needs_encoder,
 )
 from personaplug.tasks.base import JudgedTask
 
@@ -73,7 +73,7 @@ class Experiment:
         OUT/checkpoints/           trainings that are under way
         OUT/LABEL/                 a trained artifact: plug, task_prompt, plug-seed1, ...
         OUT/LABEL.training.json    its learning curve
-        OUT/states/                users prepared by methods for which this is costly, by content
+        OUT/states/                users prepared by methods that are slow to prepare them, by content
 
     Args:
         run: the configuration.
@@ -146,7 +146,7 @@ class Experiment:
             ConfigError: the folder holds the same method trained with another configuration.
         """
         run = run or self.run
-        if not encodes(run):
+        if not needs_encoder(run):
             run = dataclasses.replace(run, encoder={})
         assembly = self._assembled(run)
         method = assembly.method
@@ -191,7 +191,7 @@ class Experiment:
 
     def encode(self, assembly: Assembly, examples: Sequence[Example]) -> int:
         """Encode the behaviours of the examples' histories that no store has vectors of; returns how many."""
-        templates = assembly.method.history_texts
+        templates = assembly.method.history_templates
         if assembly.vectors is None or not templates:
             return 0
         distinct = {(b.user, b.id): b for e in examples for b in e.history}

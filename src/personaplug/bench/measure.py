@@ -160,7 +160,7 @@ def measure(
         how: how many answers to generate, and how many requests to run together.
         control: a control's name.
         seed: of the control's draw.
-        states: where states of costly methods are kept.
+        states: where states of methods that are slow to prepare are kept.
         progress: called with the number of examples done since the last call.
 
     Raises:

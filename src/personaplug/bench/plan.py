@@ -13,7 +13,7 @@ from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, did_you_mean
 from personaplug.core.types import Needs
-from personaplug.pipeline.build import RunConfig, encodes
+from personaplug.pipeline.build import RunConfig, needs_encoder
 
 ALL = "all"
 
@@ -90,7 +90,7 @@ def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
                 f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
             )
         entry = Entry(label, _own_run(run, label, sections.get(label, {})))
-        runs = (prefix or Needs.PREFIX not in entry.cls.needs) and not entry.cls.compares
+        runs = (prefix or Needs.PREFIX not in entry.cls.needs) and not entry.cls.needs_preferences
         if runs or label in named:
             found[label] = entry
     return sorted(found.values(), key=lambda e: (e.cls.personal, e.cls.oracle))
@@ -117,7 +117,7 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
         both = {**to_mapping(run.training), **training}
         where = f"methods.{label}.training"
         made = dataclasses.replace(made, training=from_mapping(type(run.training), both, where=where))
-    return made if encodes(made) else dataclasses.replace(made, encoder={})
+    return made if needs_encoder(made) else dataclasses.replace(made, encoder={})
 
 
 def _task_prompt(run: RunConfig) -> dict[str, Any]:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class StateCache:
-    """States of costly methods in `folder/KEY/HISTORY.npz`, named by digests of the method's key and the history."""
+    """States of methods that are slow to prepare: `folder/KEY/HISTORY.npz`, digests of method key and history."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def prepare(self, method: Method, histories: Sequence[History]) -> list[State | None]:
         """`method.prepare_many`, of which only what is not here yet is run; others' states are not kept at all."""
-        if not method.costly:
+        if not method.slow_prepare:
             return method.prepare_many(histories)
         paths = [self._path(method, h) for h in histories]
         missing = [i for i, path in enumerate(paths) if self._load(path) is None]

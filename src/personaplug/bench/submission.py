@@ -52,7 +52,7 @@ def predict(
         info: the task's: of a choice or a rating, the likeliest option is the answer; all else is generated.
         examples: what is asked, with histories.
         batch_size: requests run together.
-        states: where states of costly methods are kept.
+        states: where states of methods that are slow to prepare are kept.
         progress: called with the number of examples done since the last call.
 
     Raises:

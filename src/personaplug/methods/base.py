@@ -50,9 +50,9 @@ class Method(ABC):
     trained: ClassVar[bool] = False  # whether `fit` learns something that `save` must keep
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
-    compares: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
-    chooses: ClassVar[bool] = False  # whether it chooses among several answers, and not the backbone
-    costly: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench keeps such states on disk
+    needs_preferences: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
+    reranks: ClassVar[bool] = False  # whether it chooses among several answers, and not the backbone
+    slow_prepare: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench stores such states
 
     def __init__(
         self, config: Any, *, backbone: Backbone, vectors: VectorCache | None = None, task: TaskInfo | None = None
@@ -74,12 +74,12 @@ class Method(ABC):
         return self.name
 
     @property
-    def history_texts(self) -> tuple[str, ...]:
+    def history_templates(self) -> tuple[str, ...]:
         """The templates of what its encoder sees of a behaviour; none if it looks at no vectors."""
         return ()
 
     @classmethod
-    def encodes(cls, config: Any) -> bool:
+    def needs_encoder(cls, config: Any) -> bool:
         """Whether a method of this configuration looks at vectors, and so needs an encoder."""
         del config
         return False
@@ -189,7 +189,7 @@ class Method(ABC):
         return self.vectors
 
 
-class Layered(Method):
+class OnTopOfText(Method):
     """A method on top of a text method: that one writes the messages, this one adds to them.
 
     `config.text` is the section of the text method, for example `text = {name = "bm25", k = 1}`; empty is none.
@@ -242,7 +242,7 @@ def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | 
     return method
 
 
-def encodes_text(section: Mapping[str, Any]) -> bool:
+def text_needs_encoder(section: Mapping[str, Any]) -> bool:
     """Whether the text method of a section looks at vectors."""
     if not section:
         return False
@@ -252,7 +252,7 @@ def encodes_text(section: Mapping[str, Any]) -> bool:
     name, rest = registry.split_section(section, "method")
     cls: type[Method] = registry.find("method", name)
     config = from_mapping(cls.Config, rest, where=f"text {name!r}")
-    return cls.encodes(config)
+    return cls.needs_encoder(config)
 
 
 def joined_states(parts: Mapping[str, State | None]) -> State | None:

@@ -42,12 +42,12 @@ class Dense(Retrieval):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
+    def history_templates(self) -> tuple[str, ...]:
         return (self.template,)
 
     @classmethod
     @override
-    def encodes(cls, config: Any) -> bool:
+    def needs_encoder(cls, config: Any) -> bool:
         del config
         return True
 

@@ -30,7 +30,7 @@ class Icl(Shots):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
+    def history_templates(self) -> tuple[str, ...]:
         return (self.config.match,)
 
     @override

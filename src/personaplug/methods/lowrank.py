@@ -36,7 +36,7 @@ from personaplug.core.types import (
 )
 from personaplug.data.feedback import answers_of, preference
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
-from personaplug.methods.base import Layered, encodes_text
+from personaplug.methods.base import OnTopOfText, text_needs_encoder
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated
 from personaplug.methods.preference.directions import learn
 from personaplug.methods.preference.people import longest
@@ -86,7 +86,7 @@ class LowRankConfig:
             raise ConfigError(f"lowrank: temperature = {self.temperature}; without one all candidates are equal")
 
 
-class LowRank(Layered):
+class LowRank(OnTopOfText):
     """Re-ranks: the prompt is the request's own or a text method's, and of several answers the user gets the best.
 
     Where a request has options, it chooses among them, by the same chances that it was fitted by (Bradley-Terry's, for
@@ -101,8 +101,8 @@ class LowRank(Layered):
     summary = "the best of several answers by a few shared reward directions and the user's weights on them"
     source = "LoRe, arXiv 2504.14439; PReF, arXiv 2503.06358"
     trained = True
-    compares = True
-    chooses = True
+    needs_preferences = True
+    reranks = True
     config: LowRankConfig
 
     def __init__(
@@ -115,8 +115,8 @@ class LowRank(Layered):
 
     @classmethod
     @override
-    def encodes(cls, config: Any) -> bool:
-        encodes_text(config.text)  # says what is wrong in it
+    def needs_encoder(cls, config: Any) -> bool:
+        text_needs_encoder(config.text)  # says what is wrong in it
         return True
 
     @property
@@ -127,8 +127,8 @@ class LowRank(Layered):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((self.config.answer_text, *(self.text.history_texts if self.text else ()))))
+    def history_templates(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.config.answer_text, *(self.text.history_templates if self.text else ()))))
 
     # -- once ---------------------------------------------------------------------------------------------------------
 

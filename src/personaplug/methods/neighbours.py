@@ -85,7 +85,7 @@ class Neighbours(Shots):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
+    def history_templates(self) -> tuple[str, ...]:
         return (self.config.match, ANSWER_TEXT)
 
     @override

@@ -20,7 +20,7 @@ from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.core.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.methods.base import Layered, build_text, encodes_text
+from personaplug.methods.base import OnTopOfText, build_text, text_needs_encoder
 from personaplug.methods.soft import gate
 from personaplug.methods.soft.fitting import Fitting
 from personaplug.plug.model import Plug, PlugConfig
@@ -28,7 +28,7 @@ from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import Training, TrainingConfig, TrainingResult
 
 
-class PlugMethod(Layered):
+class PlugMethod(OnTopOfText):
     """One learned persona per user as soft tokens; new users cost no training."""
 
     Config: ClassVar[type[Any]] = PlugConfig
@@ -101,13 +101,13 @@ class PlugMethod(Layered):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
+    def history_templates(self) -> tuple[str, ...]:
         return self.templates if self.config.persona_tokens else ()
 
     @classmethod
     @override
-    def encodes(cls, config: PlugConfig) -> bool:
-        return config.persona_tokens > 0 or encodes_text(config.text) or encodes_text(config.teacher)
+    def needs_encoder(cls, config: PlugConfig) -> bool:
+        return config.persona_tokens > 0 or text_needs_encoder(config.text) or text_needs_encoder(config.teacher)
 
     @property
     def key(self) -> str:

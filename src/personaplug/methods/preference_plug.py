@@ -53,7 +53,7 @@ class PreferencePlug(PlugMethod):
     Config = PreferencePlugConfig
     summary = "a learned persona of what the user liked and disliked, as soft tokens"
     source = "Persona-Plug, arXiv 2409.11901, on PersonalLLM's feedback, 2409.20296, with SimPO's contrast, 2405.14734"
-    compares = True
+    needs_preferences = True
 
     @override
     def views(self, history: History) -> Tensor:

@@ -64,13 +64,13 @@ class Fusion(Retrieval):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(t for r in self.rankers.values() for t in r.history_texts))
+    def history_templates(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t for r in self.rankers.values() for t in r.history_templates))
 
     @classmethod
     @override
-    def encodes(cls, config: FusionConfig) -> bool:
-        return any(r.encodes(r.Config()) for r in (plain_ranker(name, "rrf") for name in config.rankers))
+    def needs_encoder(cls, config: FusionConfig) -> bool:
+        return any(r.needs_encoder(r.Config()) for r in (plain_ranker(name, "rrf") for name in config.rankers))
 
     @override
     def prepare(self, history: History) -> State | None:

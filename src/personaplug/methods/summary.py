@@ -51,7 +51,7 @@ class Summary(Profiled):
     Config = SummaryConfig
     summary = "a profile of the user that the frozen model writes itself, with or without retrieved behaviours"
     source = "PAG, arXiv 2310.20081, section 3"
-    costly = True
+    slow_prepare = True
 
     def __init__(
         self,

@@ -125,11 +125,11 @@ class Assembly:
         return info
 
 
-def encodes(run: RunConfig) -> bool:
+def needs_encoder(run: RunConfig) -> bool:
     """Whether the run's method looks at vectors."""
     name, section = registry.split_section(run.method, "method")
     cls: type[Method] = registry.find("method", name)
-    return cls.encodes(from_mapping(cls.Config, section, where=f"method {name!r}"))
+    return cls.needs_encoder(from_mapping(cls.Config, section, where=f"method {name!r}"))
 
 
 def assemble(

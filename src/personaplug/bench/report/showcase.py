@@ -121,7 +121,7 @@ def _shares(method: Method, example: Example, shown: int) -> tuple[tuple[Share, 
     if uniform:  # then heaviest first says nothing: show the newest
         order = {b.id: i for i, b in enumerate(example.history)}
         weights = sorted(weights, key=lambda w: -order[w.behavior.id])
-    template = " ".join(method.history_texts) or (method.task.history_text if method.task else "{input} {output}")
+    template = " ".join(method.history_templates) or (method.task.history_text if method.task else "{input} {output}")
     shares = tuple(Share(behavior_text(w.behavior, template), w.weight) for w in weights[:shown])
     return shares, len(weights), uniform
 

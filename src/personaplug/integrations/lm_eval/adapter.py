@@ -71,7 +71,7 @@ class PersonaplugLM(LM):
             self._run = RunConfig(**_sections(args))
             _check(self._run)
             self._backbone, self._vectors = assembly.build_backbone(self._run.backbone), None
-            if assembly.encodes(self._run):
+            if assembly.needs_encoder(self._run):
                 self._vectors = VectorCache(assembly.build_encoder(self._run.encoder, self._backbone))
             self._method(None)
 

@@ -84,7 +84,7 @@ class Shots(Method):
 
     @classmethod
     @override
-    def encodes(cls, config: Any) -> bool:
+    def needs_encoder(cls, config: Any) -> bool:
         del config
         return True
 

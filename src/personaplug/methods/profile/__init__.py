@@ -11,7 +11,7 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug.core.types import History, Profile, Prompt, Request, State, Weight
-from personaplug.methods.base import Layered, encodes_text
+from personaplug.methods.base import OnTopOfText, text_needs_encoder
 from personaplug.methods.prompts.wording import with_words
 
 _LEAD = "About this user: "
@@ -30,7 +30,7 @@ class ProfileConfig:
     text: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Profiled(Layered):
+class Profiled(OnTopOfText):
     """Words about the user in the system message, on top of what a text method writes."""
 
     @abstractmethod
@@ -39,13 +39,13 @@ class Profiled(Layered):
 
     @property
     @override
-    def history_texts(self) -> tuple[str, ...]:
-        return self.text.history_texts if self.text else ()
+    def history_templates(self) -> tuple[str, ...]:
+        return self.text.history_templates if self.text else ()
 
     @classmethod
     @override
-    def encodes(cls, config: Any) -> bool:
-        return encodes_text(config.text)
+    def needs_encoder(cls, config: Any) -> bool:
+        return text_needs_encoder(config.text)
 
     @override
     def prepare(self, history: History) -> State | None:

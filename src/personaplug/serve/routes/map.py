@@ -34,7 +34,7 @@ async def behavior_map(
         whole = access.service.store.history(access.caller.stored(user))
         history = whole.last(limit)
         method = served.personalizer.method
-        templates = method.history_texts or (served.personalizer.task.history_text,)
+        templates = method.history_templates or (served.personalizer.task.history_text,)
         return history, *project(method.needed_vectors().of(history, *templates))
 
     history, points, explained = await access.service.off(work)

@@ -104,7 +104,7 @@ class Served:
         # Asked before: to find out whom a wrong name may mean takes long, and nobody is told here.
         if user is not None and method.personal and any(i.user == user for i in store.find_users(user, limit=1)):
             with contextlib.suppress(UnknownUserError):
-                return self.personalizer.profile(user, stale=method.costly), True
+                return self.personalizer.profile(user, stale=method.slow_prepare), True
         return _NOBODY
 
     def glance(self, user: str | None) -> Found | None:
@@ -113,7 +113,7 @@ class Served:
         if user is None or not method.personal:
             return _NOBODY
         try:
-            profile = self.personalizer.kept(user, stale=method.costly)
+            profile = self.personalizer.kept(user, stale=method.slow_prepare)
         except UnknownUserError:  # erased meanwhile
             return _NOBODY
         return None if profile is None else (profile, True)
@@ -179,7 +179,7 @@ class Service:
             prepared = time.perf_counter() - start
             made = await together(_Asked(request, found))
         assert made is not None
-        if model.personalizer.method.costly and made.known and request.user is not None:
+        if model.personalizer.method.slow_prepare and made.known and request.user is not None:
             self._prepare_again(request.user, [model.personalizer])  # another server may have added to the user
         profile = prepared + made.profile_seconds
         return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
@@ -208,7 +208,9 @@ class Service:
 
     def _asking(self, user: str) -> list[Personalizer]:
         return [
-            m.personalizer for m in self.models.values() if m.personalizer.method.costly or m.personalizer.keeps(user)
+            m.personalizer
+            for m in self.models.values()
+            if m.personalizer.method.slow_prepare or m.personalizer.keeps(user)
         ]
 
     def _prepare_again(self, user: str, asking: Sequence[Personalizer]) -> None:
@@ -366,7 +368,7 @@ class Loading:
         if id_ in self.models:
             raise ConfigError(f"two models would be called {id_!r}; name one with LABEL=ARTIFACT")
         settings, method = self.settings, personalizer.method
-        chooser = Chooser(method, settings.rows, settings.waiting) if method.chooses else None
+        chooser = Chooser(method, settings.rows, settings.waiting) if method.reranks else None
         self.models[id_] = Served(id_, personalizer, engine, encoder, chooser=chooser)
         return self.models[id_]
 
