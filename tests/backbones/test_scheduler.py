@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -176,26 +176,28 @@ def test_a_place_is_kept_for_a_prompt_that_is_still_being_made(tiny_causal: Path
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
     prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=5)
     with Scheduler(backbone, rows=2, waiting=1) as scheduler:
-        kept = scheduler.submit(None, sampling)
+        made: Future[Prompt] = Future()
+        answer = scheduler.submit(made, sampling)
         with pytest.raises(BusyError):
             scheduler.submit(prompt, sampling)  # the one place is taken
-        kept.give(prompt)
-        assert kept.completion() == backbone.generate([prompt], sampling)[0]
-        assert kept.turned <= kept.began  # it could have begun at once
+        made.set_result(prompt)
+        assert answer.completion() == backbone.generate([prompt], sampling)[0]
+        assert answer.turned <= answer.began  # it could have begun at once
 
 
 def test_whoever_is_ready_goes_before_a_place_without_a_prompt(tiny_causal: Path) -> None:
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
     prompt, sampling = Prompt((Message("user", "a"),)), Sampling(max_tokens=5)
     scheduler = Scheduler(backbone, rows=1)
-    kept = scheduler.submit(None, sampling)
+    made: Future[Prompt] = Future()
+    later = scheduler.submit(made, sampling)
     ready = scheduler.submit(prompt, sampling)
     assert ready.completion().tokens
     assert ready.turned is None
     closing = Thread(target=scheduler.close)
     closing.start()
-    kept.give(prompt)  # what was taken is finished, also this
-    assert kept.completion().tokens
+    made.set_result(prompt)  # what was taken is finished, also this
+    assert later.completion().tokens
     closing.join(10)
     assert not closing.is_alive()
 
@@ -203,11 +205,25 @@ def test_whoever_is_ready_goes_before_a_place_without_a_prompt(tiny_causal: Path
 def test_a_place_without_a_prompt_can_be_given_up(tiny_causal: Path) -> None:
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
     with Scheduler(backbone, waiting=1) as scheduler:
-        kept = scheduler.submit(None, Sampling(max_tokens=5))
-        kept.cancel()
+        answer = scheduler.submit(Future(), Sampling(max_tokens=5))
+        answer.cancel()
         with pytest.raises(CancelledError):
-            kept.completion()
+            answer.completion()
         assert scheduler.submit(Prompt((Message("user", "a"),)), Sampling(max_tokens=2)).completion().tokens
+
+
+def test_a_prompt_that_cannot_be_made_ends_its_answer_with_the_reason(tiny_causal: Path) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
+    failed, given_up = Future(), Future()
+    with Scheduler(backbone) as scheduler:
+        answers = [scheduler.submit(future, Sampling(max_tokens=5)) for future in (failed, given_up)]
+        failed.set_exception(DataError("the store is away"))
+        given_up.cancel()
+        with pytest.raises(DataError, match="the store is away"):
+            answers[0].completion()
+        with pytest.raises(CancelledError):
+            answers[1].completion()
+        assert scheduler.load() == (0, 0)
 
 
 def test_a_sink_is_handed_the_pieces_then_the_end(tiny_causal: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 from threading import Condition, Thread, current_thread
 
@@ -31,7 +31,7 @@ class Answer:
     """An answer that grows: iterate over its pieces, or wait for all of it.
 
     Attributes:
-        prompt: what is answered; None as long as only its place in the queue is taken.
+        prompt: what is answered; an answer whose prompt is not there yet keeps its place in the queue.
         number: how many were taken before it.
         choice: its tokens so far.
         cancelled: nobody waits for it any longer.
@@ -44,7 +44,7 @@ class Answer:
     def __init__(
         self,
         backbone: InProcessBackbone,
-        prompt: Prompt | None,
+        prompt: Future[Prompt],
         sampling: Sampling,
         sink: Sink | None = None,
         top: int | None = None,
@@ -92,11 +92,6 @@ class Answer:
         assert isinstance(self._end, Completion)
         return self._end
 
-    def give(self, prompt: Prompt) -> None:
-        """Say what is to be answered, where only a place was taken."""
-        self.prompt = prompt
-        self._wake()
-
     def cancel(self) -> None:
         """Stop decoding at the next step; what is there by then is the answer."""
         self.cancelled = True
@@ -109,8 +104,8 @@ class Answer:
             noted = [] if self.choice.top is None else self._backbone.logprobs(self.choice, len(shown))
             self._hand(Piece(shown[self._sent :], tuple(noted[self._noted :])))
             self._sent, self._noted = len(shown), len(noted)
-        if self.choice.done and self.prompt is not None:
-            self._hand(self._backbone.completion(self.prompt, self.choice))
+        if self.choice.done:
+            self._hand(self._backbone.completion(self.prompt.result(), self.choice))
 
     def fail(self, error: Exception) -> None:
         """End it with what went wrong."""
@@ -170,13 +165,14 @@ class Scheduler:
         backbone.run_by = self._generate
 
     def submit(
-        self, prompt: Prompt | None, sampling: Sampling, sink: Sink | None = None, top: int | None = None
+        self, prompt: Prompt | Future[Prompt], sampling: Sampling, sink: Sink | None = None, top: int | None = None
     ) -> Answer:
         """Ask for an answer; returns at once.
 
         Args:
-            prompt: what is answered. None takes a place in the queue until the answer's `give` says it: so a prompt is
-                made while others are answered, and none for whom there is no room.
+            prompt: what is answered, or a future of it. A future's request takes its place in the queue now: so the
+                prompt is made while others are answered, and none is made where there is no room. Whoever makes the
+                prompt sets the future's result, its exception, or cancels it; the last two end the answer.
             sampling: how.
             sink: called from the scheduler's thread with each piece and with the end, in place of iterating; quick.
             top: hand out log-probabilities, with so many of the likeliest tokens in each place.
@@ -184,18 +180,20 @@ class Scheduler:
         Raises:
             BusyError: too many answers wait already, or the scheduler is closed.
         """
-        answer = Answer(self.backbone, prompt, sampling, sink, top, self._wake)
+        coming = prompt if isinstance(prompt, Future) else _ready(prompt)
+        answer = Answer(self.backbone, coming, sampling, sink, top, self._wake)
         with self._changed:
             if self._closed:
                 raise BusyError("the scheduler is closed; no further requests are taken")
             if len(self._queue) >= self.waiting:
                 raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
             answer.number = self._taken
-            if prompt is None and self._idle and len(self._queue) < self.rows:
+            if not coming.done() and self._idle and len(self._queue) < self.rows:
                 answer.turned = time.perf_counter()  # while others run, nobody's turn comes before their step ends
             self._taken += 1
             self._queue.append(answer)
             self._changed.notify()
+        coming.add_done_callback(lambda _: self._wake())
         return answer
 
     def forget_prompts(self) -> int:
@@ -265,7 +263,7 @@ class Scheduler:
 
     def _due(self) -> bool:
         """Whether there is something to do."""
-        if self._running or any(a.prompt is not None or a.cancelled for a in self._queue):
+        if self._running or any(a.prompt.done() or a.cancelled for a in self._queue):
             return True
         return self._closed and not self._queue
 
@@ -276,11 +274,11 @@ class Scheduler:
         for answer in arrived if self.backbone.joins or not self._running else []:
             if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
                 break
-            prompt = answer.prompt
-            if prompt is None:  # who comes later but is ready goes first
+            if not answer.prompt.done():  # who comes later but is ready goes first
                 self._pass_over(answer)
                 continue
             try:
+                prompt = answer.prompt.result()
                 answer.choice.done |= answer.cancelled
                 self._fit(answer, prompt)
                 if not self._holds([*self._running, *ready, answer]):
@@ -324,7 +322,7 @@ class Scheduler:
             answer.began = time.perf_counter()
         try:
             if asked:
-                self._batch.admit([a.prompt for a in asked if a.prompt is not None], [a.choice for a in asked])
+                self._batch.admit([a.prompt.result() for a in asked], [a.choice for a in asked])
         except Exception as error:  # noqa: BLE001
             if len(ready) == 1:
                 ready[0].fail(error)
@@ -365,3 +363,10 @@ class Scheduler:
     def _forget(self, answer: Answer) -> None:
         with self._changed:
             self._queue.remove(answer)
+
+
+def _ready(prompt: Prompt) -> Future[Prompt]:
+    """A future that holds its prompt already."""
+    future: Future[Prompt] = Future()
+    future.set_result(prompt)
+    return future

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personaplug.backbones.local.scheduler import Event
-from personaplug.core.types import Completion, Message, Piece, Sampling, TokenLogprob, Weight
+from personaplug.core.types import Completion, Message, Piece, Prompt, Sampling, TokenLogprob, Weight
 from personaplug.serve.openai.errors import Refusal
 from personaplug.serve.runtime.engine import Growing
 from personaplug.serve.runtime.service import Personal, Served, Service
@@ -73,6 +74,7 @@ class Run:
         self._until = arrived + service.settings.request_seconds
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._answers: list[Growing] = []
+        self._prompts: list[Future[Prompt]] = []
         self._weights: asyncio.Future[list[Weight]] | None = None
         self._entered = arrived
         self._first: float | None = None
@@ -103,8 +105,9 @@ class Run:
         self.stages["profile"] = max(p.profile_seconds for p in self.personal)
         self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
         if reserved:
-            for index, answer in enumerate(self._answers):
-                answer.give(self.personal[index // self.asked.n].prompt)
+            for index, prompt in enumerate(self._prompts):
+                if prompt.set_running_or_notify_cancel():
+                    prompt.set_result(self.personal[index // self.asked.n].prompt)
         else:
             self._enter()
             for index in range(self.count):
@@ -133,7 +136,9 @@ class Run:
         if seed is not None:
             sampling = replace(sampling, seed=seed + index % self.asked.n)
         if self.model.chooser is None:
-            answer = self.model.engine.submit(None, sampling, hand, self.asked.top)
+            prompt: Future[Prompt] = Future()
+            self._prompts.append(prompt)
+            answer = self.model.engine.submit(prompt, sampling, hand, self.asked.top)
         else:
             at = index // self.asked.n
             own = self.personal[at]

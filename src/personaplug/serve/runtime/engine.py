@@ -22,9 +22,6 @@ class Growing(Protocol):
     turned: float | None
     began: float | None
 
-    def give(self, prompt: Prompt) -> None:
-        """Say what is to be answered, where only a place was taken."""
-
     def cancel(self) -> None:
         """Nobody waits for it any longer."""
 
@@ -36,8 +33,10 @@ class Engine(Protocol):
     steps: int
     drawn: int
 
-    def submit(self, prompt: Prompt | None, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
-        """Ask for an answer; returns at once. Without a prompt, only a place in the queue is taken.
+    def submit(
+        self, prompt: Prompt | Future[Prompt], sampling: Sampling, sink: Sink, top: int | None = None
+    ) -> Growing:
+        """Ask for an answer; returns at once. A prompt that is still being made holds its place in the queue.
 
         Raises:
             BusyError: too many wait already.
@@ -60,33 +59,31 @@ class Engine(Protocol):
 class _Stream:
     """An answer that a thread streams."""
 
-    def __init__(self, prompt: Prompt | None) -> None:
+    def __init__(self, prompt: Prompt | Future[Prompt]) -> None:
         self.turned: float | None = None
         self.began: float | None = None
         self.gone = Event()
-        self._prompt: Future[Prompt] = Future()
-        if prompt is not None:
-            self.give(prompt)
-
-    def give(self, prompt: Prompt) -> None:
-        if not self._prompt.cancelled():
-            self._prompt.set_result(prompt)
+        self._prompt = prompt
 
     def cancel(self) -> None:
         self.gone.set()
-        self._prompt.cancel()
+        if isinstance(self._prompt, Future):
+            self._prompt.cancel()
 
     def prompt(self) -> Prompt:
         """What is to be answered; waits for it.
 
         Raises:
-            CancelledError: nobody will say it.
+            CancelledError: it will not be made.
         """
-        if not self._prompt.done():
-            self.turned = time.perf_counter()
-        found = self._prompt.result()
+        if isinstance(self._prompt, Future):
+            if not self._prompt.done():
+                self.turned = time.perf_counter()
+            prompt = self._prompt.result()
+        else:
+            prompt = self._prompt
         self.began = time.perf_counter()
-        return found
+        return prompt
 
 
 class Threads:
@@ -111,7 +108,9 @@ class Threads:
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(rows, "personaplug-answers")
 
-    def submit(self, prompt: Prompt | None, sampling: Sampling, sink: Sink, top: int | None = None) -> Growing:
+    def submit(
+        self, prompt: Prompt | Future[Prompt], sampling: Sampling, sink: Sink, top: int | None = None
+    ) -> Growing:
         """See `Engine.submit`; knows no log-probabilities."""
         del top
         with self._lock:
