@@ -15,13 +15,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
 
 from personaplug.core import registry
 from personaplug.core.errors import ConflictError, DataError
 from personaplug.core.types import Behavior
 from personaplug.stores import migrations
 from personaplug.stores.base import UserInfo, VectorRow
+from personaplug.stores.database.connection import Database
 from personaplug.stores.database.rows import pack_state
 from personaplug.stores.database.schema import TABLES
 from personaplug.stores.sql import SqlConfig, SqlStore
@@ -30,12 +31,16 @@ VECTOR = np.arange(3, dtype=np.float16)
 HASH = "0123456789abcdef" * 2  # what a text is known by; revision 0001 took any other word too
 
 
+def driver(url: str) -> str:
+    return "sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def first_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a store of revision 0001 with two users, one of them without a behaviour left."""
     on_sqlite = request.param == "sqlite"
     url = f"sqlite:///{tmp_path / 'store.db'}" if on_sqlite else request.getfixturevalue("postgres_url")
-    engine = create_engine(make_url(url).set(drivername="sqlite" if on_sqlite else "postgresql+psycopg"))
+    engine = create_engine(make_url(url).set(drivername=driver(url)))
     with engine.connect() as connection:
         if on_sqlite:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -127,19 +132,71 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 def test_upgrading_an_upgraded_store_changes_nothing(tmp_path: Path) -> None:
     store = SqlStore(SqlConfig(str(tmp_path / "store.db")))
     store.add([Behavior("ann", "1", "in", "out")])
+    database = Database(str(tmp_path / "store.db"))
     for _ in range(2):
-        with store._db.write() as connection:
+        with database.write() as connection:
             migrations.upgrade(connection, "here")
+    database.close()
     assert len(store.history("ann")) == 1
     store.close()
 
 
-def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) -> None:
-    store = SqlStore(SqlConfig(str(tmp_path / "store.db")))
-    with store._db.read() as connection:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def empty_database(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """A database without a table."""
+    if request.param == "sqlite":
+        engine = create_engine("sqlite://", poolclass=NullPool)  # each connection is a database of its own
+    else:
+        url = make_url(request.getfixturevalue("postgres_url"))
+        engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    yield engine
+    engine.dispose()
+
+
+def description(connection: Connection) -> dict[str, Any]:
+    """All that the database itself says of its tables, columns, constraints and indexes."""
+    if connection.dialect.name == "sqlite":
+        pragmas = ("table_xinfo", "index_list", "foreign_key_list")
+        names = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars().all()
+        said = {(t, p): rows(connection, f"PRAGMA {p}({t})") for t in names for p in pragmas}
+        indexes = [index[1] for (_, p), listed in said.items() if p == "index_list" for index in listed]
+        said |= {(i, "index_xinfo"): rows(connection, f"PRAGMA index_xinfo({i})") for i in indexes}
+        return said
+    queries = {
+        "columns": "SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, is_nullable,"
+        " column_default FROM information_schema.columns WHERE table_schema = 'public'",
+        "indexes": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        "constraints": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'public'::regnamespace",
+        "sequences": "SELECT sequencename, data_type, start_value FROM pg_sequences",
+    }
+    return {name: rows(connection, query) for name, query in queries.items()}
+
+
+def rows(connection: Connection, query: str) -> list[tuple[Any, ...]]:
+    # PostgreSQL numbers the key of a table that was made anew beside its old one; nothing uses that name.
+    named = ({column: str(value).replace("_pkey1", "_pkey") for column, value in row.items()}
+             for row in connection.exec_driver_sql(query).mappings())  # fmt: skip
+    return sorted(tuple(row.values()) for row in named)
+
+
+def test_a_new_store_has_the_very_tables_that_the_migrations_lead_to(empty_database: Engine) -> None:
+    said = []
+    for make in (migrations.create, lambda connection: migrations.upgrade(connection, "here")):
+        with empty_database.connect() as connection:
+            make(connection)
+            assert migrations.revision(connection) == migrations.HEAD
+            said.append(description(connection))
+            connection.rollback()
+    assert said[0] == said[1]
+    assert len(said[0]) > 3
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_uses(empty_database: Engine) -> None:
+    with empty_database.connect() as connection:
+        migrations.upgrade(connection, "here")
         context = MigrationContext.configure(connection, opts={"version_table": migrations.VERSION_TABLE})
         assert compare_metadata(context, TABLES) == []
-    store.close()
 
 
 def test_head_is_the_newest_migration() -> None:
@@ -157,15 +214,33 @@ def test_a_store_of_a_newer_version_is_refused_untouched(tmp_path: Path) -> None
         SqlStore(SqlConfig(str(path)))
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "store.db"
-
-    def fail(connection: object, where: str) -> None:
+def test_a_migration_that_fails_leaves_nothing_behind(first_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(connection: Connection, where: str) -> None:
         upgrade(connection, where)
         raise RuntimeError("power cut")
 
     upgrade = migrations.upgrade
     monkeypatch.setattr("personaplug.stores.database.connection.upgrade", fail)
+    with pytest.raises(RuntimeError):
+        SqlStore(SqlConfig(first_store))
+    engine = create_engine(make_url(first_store).set(drivername=driver(first_store)))
+    with engine.connect() as connection:
+        assert migrations.revision(connection) == "0001"
+        assert connection.execute(text("SELECT count(*) FROM vectors")).scalar_one() == 5
+    engine.dispose()
+    monkeypatch.undo()
+    SqlStore(SqlConfig(first_store)).close()
+
+
+def test_a_new_store_that_fails_midway_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+
+    def fail(connection: Connection) -> None:
+        create(connection)
+        raise RuntimeError("power cut")
+
+    create = migrations.create
+    monkeypatch.setattr("personaplug.stores.database.connection.create", fail)
     with pytest.raises(RuntimeError):
         SqlStore(SqlConfig(str(path)))
     raw = sqlite3.connect(path)

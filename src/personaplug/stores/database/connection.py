@@ -19,7 +19,7 @@ from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.registry import missing_extra
 from personaplug.stores.base import NO_NUL
 from personaplug.stores.database.schema import METADATA, TABLES
-from personaplug.stores.migrations import HEAD, VERSION_TABLE, revision, upgrade
+from personaplug.stores.migrations import HEAD, VERSION_TABLE, create, revision, upgrade
 
 WAIT = 60.0  # seconds to wait for other processes before giving up
 CONNECT = 10  # seconds to wait for a PostgreSQL that does not answer
@@ -136,7 +136,10 @@ class Database:
             with self.write() as connection:  # SQLite's write lock lets one process upgrade while the others wait
                 if not self.sqlite:
                     connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7267364)")
-                upgrade(connection, self.where)
+                if revision(connection) is None:
+                    create(connection)
+                else:
+                    upgrade(connection, self.where)
             if self.sqlite and found is not None:
                 with self._errors():  # gives the old tables' room back
                     self._rewrite_file(0.0)

@@ -1,23 +1,42 @@
-"""Brings a store's tables to the newest revision, in the caller's transaction and with no alembic.ini."""
+"""Creates a store's tables, or upgrades them to the newest revision, in the caller's transaction; no alembic.ini."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, insert, inspect, select
 
 from personaplug.core.errors import DataError
+from personaplug.stores.database.schema import TABLES
 
 HEAD = "0004"  # the newest revision; kept here so that opening an up-to-date store needs no alembic
 VERSION_TABLE = "personaplug_version"  # not alembic's default: a store may share a PostgreSQL database with others
 FOLDER = Path(__file__).parent
+
+# As alembic itself would create it.
+_VERSION = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
 
 
 def revision(connection: Connection) -> str | None:
     """The revision that a store's tables are at, or None where there are none."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
+    return connection.execute(select(_VERSION.c.version_num)).scalar()
+
+
+def create(connection: Connection) -> None:
+    """Create the tables of a new store as they are now, without running a migration, and record that they are at HEAD.
+
+    The caller's transaction makes it all or nothing.
+    """
+    TABLES.create_all(connection, checkfirst=False)
+    _VERSION.create(connection)
+    connection.execute(insert(_VERSION).values(version_num=HEAD))
 
 
 def upgrade(connection: Connection, where: str) -> None:
