@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from personaplug.bench.measure import NLL, Measuring, headline, measure
+from personaplug.bench.measure import NLL, OPTION_NLL, Measuring, headline, lower_is_better, measure
 from personaplug.core import registry
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior, Example, History, Sampling
@@ -93,3 +93,16 @@ def test_an_empty_split_is_refused(echo_parrot, task):
 def test_the_headline_has_a_value_for_each_example():
     assert headline(TaskInfo("t", "text", metrics=("rouge1",))) == NLL
     assert headline(TaskInfo("t", "choice", options=("a", "b"), metrics=("auc", "accuracy"))) == "accuracy"
+
+
+def test_a_closed_task_is_measured_by_what_people_read_and_by_nats_among_the_options(echo_parrot):
+    info = TaskInfo("like", "choice", options=("yes", "no"), metrics=("accuracy",))
+    examples = [
+        Example(str(i), info.request(u, "film"), History(u, (Behavior(u, "1", "", said),)), said, info.options)
+        for i, (u, said) in enumerate([("a", "yes"), ("b", "no"), ("c", "yes")])
+    ]
+    row = measure(echo_parrot, info, examples)
+    assert list(row.scores) == ["accuracy", "auc", "macro_f1", OPTION_NLL, NLL]
+    # The echo model gives 0 nats to the word that it saw and -1 to the other: exp(0) / (exp(0) + exp(-1)).
+    assert row.values[OPTION_NLL] == pytest.approx([0.31326] * 3, abs=1e-4)
+    assert lower_is_better(OPTION_NLL)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from personaplug.core.errors import DataError, UnknownNameError
 from personaplug.metrics.bootstrap import bootstrap, paired_bootstrap
-from personaplug.metrics.scores import METRICS, compute, labels, per_example
+from personaplug.metrics.scores import METRICS, compute, labels, option_nll, per_example
 
 TAGS = ("comedy", "dark comedy", "true story")
 STARS = ("1", "2", "3", "4", "5")
@@ -249,3 +249,11 @@ def test_a_large_bootstrap_works_in_bounded_pieces():
     interval = bootstrap(values, samples=1_000)
     assert interval.low < values.mean() < interval.high
     assert str(interval).count(".") == 3
+
+
+@given(st.lists(st.floats(-50, 0), min_size=2, max_size=6), st.floats(-100, 100))
+def test_nats_of_the_right_option_do_not_depend_on_what_the_model_gives_to_all_other_texts(logprobs, shift):
+    for right in range(len(logprobs)):
+        moved = option_nll([x + shift for x in logprobs], right)
+        assert moved == pytest.approx(option_nll(logprobs, right), abs=1e-6)
+    assert sum(math.exp(-option_nll(logprobs, i)) for i in range(len(logprobs))) == pytest.approx(1)

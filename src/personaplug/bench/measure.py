@@ -28,6 +28,10 @@ NLL = "nll"
 """The score that every row has, lower is better: mean over examples of nats a token of the user's real answer, or where
 requests bring their own texts to choose among, of nats of the right choice."""
 
+OPTION_NLL = "option_nll"
+"""On closed sets, lower is better: nats of the right option, where the options' chances add up to 1. By it, rows of
+methods with and without a language model are comparable."""
+
 _STATES = 512  # prepared histories kept; a user's examples stand together
 
 
@@ -127,7 +131,9 @@ class Measuring:
 
 def lower_is_better(metric: str) -> bool:
     """Which way is up."""
-    return metric not in metrics.JUDGED and (metric == NLL or not metrics.METRICS[metric].higher_is_better)
+    return metric not in metrics.JUDGED and (
+        metric in (NLL, OPTION_NLL) or not metrics.METRICS[metric].higher_is_better
+    )
 
 
 def headline(info: TaskInfo) -> str:
@@ -135,6 +141,14 @@ def headline(info: TaskInfo) -> str:
     if info.headline or info.kind == "text":
         return info.headline or NLL
     return next((m for m in info.metrics if metrics.METRICS[m].each is not None), NLL)
+
+
+def metrics_of(info: TaskInfo) -> list[str]:
+    """What is computed for a task: its own metrics, then those of its kind that people read."""
+    read = {"rating": ["accuracy", "mae"], "multilabel": ["any_match", "macro_f1"]}.get(info.kind, ["accuracy"])
+    if info.kind == "choice" and info.options:
+        read += ["auc", "macro_f1"] if len(info.options) == 2 else ["macro_f1"]
+    return list(dict.fromkeys([*info.metrics, *(read if info.kind != "text" else [])]))
 
 
 def measure(
@@ -196,7 +210,7 @@ def measure(
         answered=tuple(meter.answered),
         predictions=tuple(meter.predictions),
         values=values,
-        scores={NLL: sum(meter.nll) / len(meter.nll), **scores},
+        scores={**scores, NLL: sum(meter.nll) / len(meter.nll)},
         seconds=time.perf_counter() - start,
         prompt_tokens=meter.prompt_tokens / len(examples),
         prefix_tokens=meter.prefix_tokens,
@@ -262,6 +276,7 @@ class _Meter:
         self.answered: list[int] = []
         self.predictions: list[str] = []
         self.leads: list[float] = []  # how much likelier the first of two options is than the second, for `auc`
+        self.option_nll: list[float] = []
         self.prompt_tokens = 0
         self.prefix_tokens = 0
         self.state_bytes = 0
@@ -296,11 +311,14 @@ class _Meter:
     ) -> dict[tuple[int, str], Scored]:
         """Score every option of every request and predict the likeliest."""
         scored = score_options(self.method, self.info, examples, profiles, prompts)
-        for n, found in zip(indices, scored, strict=True):
+        for n, example, found in zip(indices, examples, scored, strict=True):
             first, second, *_ = found.values()
             self.answered.append(n)
             self.predictions.append(likeliest(found))
             self.leads.append(first.logprob - second.logprob)
+            if example.target in found:
+                right = list(found).index(example.target)
+                self.option_nll.append(metrics.option_nll([s.logprob for s in found.values()], right))
         return {(i, option): s for i, found in enumerate(scored) for option, s in found.items()}
 
     def _generate(
@@ -351,13 +369,16 @@ class _Meter:
             return values, scores
         options = self.info.options  # (): of requests with own options, the right one is the one that equals the target
         targets = [e.target for e in answered]
-        for name in self.info.metrics:
+        for name in metrics_of(self.info):
             given = self.leads if name == "auc" else self.predictions
             if name == "auc" and len({t.strip() for t in targets}) < 2:
                 continue  # a tiny split where everybody said the same: the area is not defined
             scores[name] = metrics.compute(name, given, targets, options)
             if metrics.METRICS[name].each is not None:
                 values[name] = tuple(metrics.per_example(name, given, targets, options))
+        if len(self.option_nll) == len(answered):  # a right answer that is none of the options has no chance among them
+            values[OPTION_NLL] = tuple(self.option_nll)
+            scores[OPTION_NLL] = sum(self.option_nll) / len(answered)
         return values, scores
 
 

@@ -71,6 +71,22 @@ def per_example(name: str, predictions: Answers, references: Sequence[str], opti
     return metric.each(predictions, references, tuple(options))
 
 
+def option_nll(logprobs: Sequence[float], right: int) -> float:
+    """Nats of the right option when the chances of a closed set add up to 1.
+
+    A language model spreads its probability over all texts, a count of labels over the options alone: only normalised
+    over the same set are the two comparable.
+
+    Args:
+        logprobs: log-probabilities (nats, up to a constant) of a closed set of answers.
+        right: index of the right one.
+
+    >>> round(option_nll([-10.0, -10.0], 0), 4)
+    0.6931
+    """
+    return float(np.logaddexp.reduce(logprobs) - logprobs[right])
+
+
 def labels(text: str, options: Sequence[str]) -> frozenset[str]:
     """The options that an answer names: itself, or its comma-separated parts; empty if it is no valid answer.
 

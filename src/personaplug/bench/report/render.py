@@ -20,7 +20,7 @@ from personaplug.core.errors import DataError
 
 METRIC_NAMES = {
     NLL: "NLL", "rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "auc": "AUC", "macro_f1": "macro F1", "mae": "MAE",
-    "rmse": "RMSE",
+    "rmse": "RMSE", "option_nll": "NLL of options",
 }  # fmt: skip
 """How metrics are written in tables, where it is not their name."""
 
