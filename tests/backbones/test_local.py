@@ -180,7 +180,7 @@ def test_an_empty_continuation_is_refused(case) -> None:
 def test_nothing_to_generate_is_an_empty_answer(case) -> None:
     [answer] = case[0].generate([Prompt((Message("user", "a"),))], Sampling(max_tokens=0))
     assert answer.text == ""
-    assert answer.finish == "length"
+    assert answer.finish_reason == "length"
 
 
 @torch.no_grad()

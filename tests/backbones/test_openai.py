@@ -59,7 +59,7 @@ def test_answers_come_in_order_from_a_real_server(ours) -> None:
 
 def test_limits_and_streams_are_the_servers(ours) -> None:
     [answer] = ours.generate([ask("one two three")], Sampling(max_tokens=2))
-    assert (answer.text, len(answer.tokens), answer.finish) == ("one two", 2, "length")
+    assert (answer.text, len(answer.tokens), answer.finish_reason) == ("one two", 2, "length")
     pieces = list(ours.stream(ask("one two three"), Sampling(max_tokens=2)))
     assert len(pieces) > 1
     assert "".join(pieces) == "one two"
@@ -92,7 +92,7 @@ def test_what_a_model_refuses_is_left_out_and_the_limit_has_its_newer_name() -> 
 def test_an_answer_without_words_or_usage_is_an_answer() -> None:
     with scripted(lambda *_: said(None, "length", usage=False)) as seen:
         [answer] = built(seen.url).generate([ask("a b c d e")], Sampling())
-        assert (answer.text, answer.tokens, answer.finish) == ("", (), "length")
+        assert (answer.text, answer.tokens, answer.finish_reason) == ("", (), "length")
         assert answer.prompt_tokens == 5  # eight and nine characters, at four a token
 
 

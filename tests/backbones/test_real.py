@@ -48,7 +48,7 @@ def test_it_answers_sensibly_and_streams_what_it_generates(smollm) -> None:
     prompt = Prompt((Message("user", "What is the capital of France? Answer in one word."),))
     [answer] = smollm.generate([prompt], Sampling(max_tokens=16))
     assert "Paris" in answer.text
-    assert answer.finish == "stop"
+    assert answer.finish_reason == "stop"
     assert "".join(smollm.stream(prompt, Sampling(max_tokens=16))) == answer.text
 
 

@@ -18,7 +18,7 @@ from personaplug.backbones.local.generation import Choice
 from personaplug.backbones.local.scheduler import Answer, Scheduler
 from personaplug.backbones.seq2seq import Seq2SeqBackbone, Seq2SeqConfig
 from personaplug.core.errors import BusyError, DataError
-from personaplug.core.types import Message, Piece, Prompt, Sampling
+from personaplug.core.types import Message, Prompt, Sampling, TextDelta
 
 D = 32
 
@@ -286,7 +286,7 @@ def test_a_long_answer_that_is_cancelled_while_it_waits_for_room_holds_nobody_up
     submitted = Event()
 
     def watched(name: str, event: object) -> None:
-        if not isinstance(event, Piece):
+        if not isinstance(event, TextDelta):
             ended.append(name)
         elif name == "running" and not later:  # from here on it runs, and the others wait
             later.append(scheduler.submit(prompt, Sampling(max_tokens=60), partial(watched, "too long")))

@@ -96,7 +96,7 @@ def test_its_greedy_answers_are_the_models_own_but_for_rounding(here, there, pos
     assert worst < NEAR
     assert eight >= len(prompts) // 2
     assert [a.prompt_tokens for a in its] == [a.prompt_tokens for a in mine]
-    assert all((a.finish == "length") == (len(a.tokens) == GREEDY.max_tokens) for a in its)
+    assert all((a.finish_reason == "length") == (len(a.tokens) == GREEDY.max_tokens) for a in its)
 
 
 @pytest.mark.parametrize("position", ["first", "last"])
@@ -127,7 +127,7 @@ def test_a_stop_string_ends_an_answer_and_is_not_in_it(there) -> None:
         sampling = Sampling(24, stop=(stop,))
         [answer] = there.generate([prompt], sampling)
         assert answer.text == whole.split(stop)[0] == "".join(there.stream(prompt, sampling))
-        assert answer.finish == "stop"
+        assert answer.finish_reason == "stop"
         assert list(there.follow(prompt, sampling))[-1] == answer
 
 

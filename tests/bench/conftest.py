@@ -18,7 +18,7 @@ from personaplug.bench.report.summary import summarize
 from personaplug.bench.results import Curve, Result
 from personaplug.core import registry
 from personaplug.core.config import NoConfig
-from personaplug.core.types import Example, History, Message, Profile, Prompt, Request, State, Weight
+from personaplug.core.types import Attribution, Example, History, Message, Profile, Prompt, Request, State
 from personaplug.methods.base import Method
 from personaplug.pipeline.build import RunConfig
 from personaplug.tasks.base import TaskInfo
@@ -83,9 +83,9 @@ class Parrot(Method):
         return Prompt((*head, *request.messages))
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         n = len(profile.history)
-        return [Weight(b, 2 * (i + 1) / (n * (n + 1))) for i, b in enumerate(profile.history)][::-1]
+        return [Attribution(b, 2 * (i + 1) / (n * (n + 1))) for i, b in enumerate(profile.history)][::-1]
 
 
 @pytest.fixture

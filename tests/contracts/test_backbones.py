@@ -13,7 +13,7 @@ from personaplug.backbones.base import Backbone
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
 from personaplug.core.errors import MismatchError
-from personaplug.core.types import Message, Needs, Prompt, Sampling
+from personaplug.core.types import Conditioning, Message, Prompt, Sampling
 from remote import vllm_like
 from serving import OPEN, served, text_service
 
@@ -51,7 +51,7 @@ def test_it_says_what_it_is_and_accepts_text(backbone: Backbone) -> None:
     assert backbone.summary
     assert backbone.source
     assert backbone.key
-    assert Needs.TEXT in backbone.accepts
+    assert Conditioning.TEXT in backbone.accepts
 
 
 def test_a_batch_gives_what_each_prompt_gives_alone(backbone: Backbone) -> None:

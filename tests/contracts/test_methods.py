@@ -11,7 +11,7 @@ import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
 from personaplug.core import registry
 from personaplug.core.errors import MismatchError
-from personaplug.core.types import Behavior, Example, History, Needs, Profile, Prompt, Request, Sampling
+from personaplug.core.types import Behavior, Conditioning, Example, History, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 
@@ -62,11 +62,11 @@ def test_it_says_what_it_is(method: Method) -> None:
 
 def test_its_prompts_need_no_more_than_it_declared(method: Method) -> None:
     for request, h in zip(REQUESTS, USERS, strict=True):
-        assert one(method, request, Profile(h)).needs & ~method.needs == Needs(0)
+        assert one(method, request, Profile(h)).needs & ~method.needs == Conditioning(0)
 
 
 def test_a_backbone_that_lacks_what_it_needs_is_refused_when_built(method: Method) -> None:
-    if method.needs == Needs.TEXT:
+    if method.needs == Conditioning.TEXT:
         pytest.skip("text is accepted by every backbone")
     with pytest.raises(MismatchError):
         registry.build("method", method.name, backbone=registry.build("backbone", "echo"))

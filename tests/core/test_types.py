@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import DataError
-from personaplug.core.types import Behavior, History, Message, Needs, Prompt, Request
+from personaplug.core.types import Behavior, Conditioning, History, Message, Prompt, Request
 
 TIMES = st.none() | st.floats(-1e9, 1e9)
 
@@ -92,11 +92,14 @@ def test_a_request_of_a_text_may_have_a_system_message():
 def test_a_prompt_needs_what_it_holds():
     turns = (Message("user", "hi"),)
     prefix = np.zeros((1, 4))
-    assert Prompt(turns).needs == Needs.TEXT
-    assert Prompt(turns, prefix=prefix).needs == Needs.TEXT | Needs.PREFIX
-    assert Prompt(turns, prefix=prefix, adapter="ada").needs == Needs.TEXT | Needs.PREFIX | Needs.ADAPTER
+    assert Prompt(turns).needs == Conditioning.TEXT
+    assert Prompt(turns, prefix=prefix).needs == Conditioning.TEXT | Conditioning.PREFIX
+    assert (
+        Prompt(turns, prefix=prefix, adapter="ada").needs
+        == Conditioning.TEXT | Conditioning.PREFIX | Conditioning.ADAPTER
+    )
 
 
 def test_needs_are_written_as_words():
-    assert str(Needs.TEXT | Needs.PREFIX) == "text+prefix"
-    assert str(Needs(0)) == "nothing"
+    assert str(Conditioning.TEXT | Conditioning.PREFIX) == "text+prefix"
+    assert str(Conditioning(0)) == "nothing"

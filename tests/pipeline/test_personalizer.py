@@ -15,7 +15,7 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.core.config import NoConfig
 from personaplug.core.errors import ConflictError, UnknownUserError
 from personaplug.core.registry import build
-from personaplug.core.types import History, Profile, Prompt, State, Weight
+from personaplug.core.types import Attribution, History, Profile, Prompt, State
 from personaplug.methods.base import Method
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo
@@ -43,8 +43,8 @@ class Counting(Method):
         text = f"{request.messages[-1].content} ({count} of {profile.history.user or 'nobody'})"
         return Prompt((*request.messages[:-1], Message("user", text)))
 
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
-        return [Weight(b, 1 / len(profile.history)) for b in profile.history]
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
+        return [Attribution(b, 1 / len(profile.history)) for b in profile.history]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from personaplug.core.errors import MismatchError
-from personaplug.core.types import Completion, Needs, Prompt, Sampling, Scored
+from personaplug.core.types import Completion, Conditioning, Prompt, Sampling, Scored
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ class Backbone(ABC):
     Config: ClassVar[type[Any]]
     summary: ClassVar[str]
     source: ClassVar[str]
-    accepts: ClassVar[Needs]
+    accepts: ClassVar[Conditioning]
     scores: ClassVar[bool] = True  # whether it gives log-probabilities of given continuations
 
     key: str
@@ -73,7 +73,7 @@ class Backbone(ABC):
         """
         return 0
 
-    def check(self, needs: Needs, what: str) -> None:
+    def check(self, needs: Conditioning, what: str) -> None:
         """Refuse a method whose prompts this backbone cannot take.
 
         Raises:

@@ -29,7 +29,7 @@ from personaplug.backbones.local.base import PADDING, InProcessBackbone, load_pr
 from personaplug.backbones.local.generation import Decoding
 from personaplug.backbones.local.prompt_cache import BLOCK, PromptCache
 from personaplug.backbones.local.tokens import chat_text, with_prefix
-from personaplug.core.types import Message, Needs, Prompt
+from personaplug.core.types import Conditioning, Message, Prompt
 from personaplug.models.devices import pick_device, pick_dtype
 
 
@@ -79,7 +79,7 @@ class CausalBackbone(InProcessBackbone):
     Config = CausalConfig
     summary = "any Hugging Face decoder-only model, in this process; text and soft tokens"
     source = "transformers AutoModelForCausalLM"
-    accepts = Needs.TEXT | Needs.PREFIX
+    accepts = Conditioning.TEXT | Conditioning.PREFIX
     joins = True
 
     def __init__(self, config: CausalConfig) -> None:

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.config import NoConfig
-from personaplug.core.types import Completion, Needs, Prompt, Sampling, Scored
+from personaplug.core.types import Completion, Conditioning, Prompt, Sampling, Scored
 
 
 class EchoBackbone(Backbone):
@@ -18,7 +18,7 @@ class EchoBackbone(Backbone):
     Config = NoConfig
     summary = "repeats the last message; for tests"
     source = "–"
-    accepts = Needs.TEXT
+    accepts = Conditioning.TEXT
 
     def __init__(self, config: Any = None) -> None:
         self.config = config

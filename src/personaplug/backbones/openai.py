@@ -14,7 +14,7 @@ from personaplug import models
 from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_tokenizer
-from personaplug.core.types import Completion, Needs, Prompt, Sampling
+from personaplug.core.types import Completion, Conditioning, Prompt, Sampling
 
 _CHARACTERS = 4  # of a token, where there is no tokenizer: about what English text has
 
@@ -54,7 +54,7 @@ class OpenAIBackbone(RemoteBackbone):
     Config = OpenAIConfig
     summary = "any OpenAI-compatible chat server, closed models too; text only, no scores"
     source = "OpenAI chat completions"
-    accepts = Needs.TEXT
+    accepts = Conditioning.TEXT
 
     def __init__(self, config: OpenAIConfig) -> None:
         self.config = config

@@ -20,7 +20,7 @@ from personaplug import models
 from personaplug.backbones.local.base import PADDING, InProcessBackbone, load_pretrained, picked_logprobs
 from personaplug.backbones.local.generation import Decoding
 from personaplug.core.errors import MismatchError
-from personaplug.core.types import Message, Needs, Prompt
+from personaplug.core.types import Conditioning, Message, Prompt
 from personaplug.models.devices import pick_device, pick_dtype
 
 
@@ -50,7 +50,7 @@ class Seq2SeqBackbone(InProcessBackbone):
     Config = Seq2SeqConfig
     summary = "any Hugging Face encoder-decoder model (T5, FLAN-T5), in this process; text and soft tokens"
     source = "transformers AutoModelForSeq2SeqLM; the family that arXiv 2409.11901 uses"
-    accepts = Needs.TEXT | Needs.PREFIX
+    accepts = Conditioning.TEXT | Conditioning.PREFIX
     joins = False
 
     def __init__(self, config: Seq2SeqConfig) -> None:

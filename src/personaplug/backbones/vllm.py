@@ -29,7 +29,7 @@ from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_embedding, load_tokenizer
 from personaplug.core.errors import DataError
-from personaplug.core.types import Completion, Message, Needs, Prompt, Sampling
+from personaplug.core.types import Completion, Conditioning, Message, Prompt, Sampling
 
 # What a server would else take from the model's own generation config.
 _PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -68,7 +68,7 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
     Config = VllmConfig
     summary = "a model that vLLM serves elsewhere; text and soft tokens, no training, no scores"
     source = "vLLM's completions with prompt_embeds"
-    accepts = Needs.TEXT | Needs.PREFIX
+    accepts = Conditioning.TEXT | Conditioning.PREFIX
 
     def __init__(self, config: VllmConfig) -> None:
         self.config = config

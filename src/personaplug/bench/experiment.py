@@ -24,7 +24,7 @@ from personaplug.bench.states import StateCache
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, PersonaplugError
 from personaplug.core.sequences import evenly_spaced
-from personaplug.core.types import Example, Needs, Split
+from personaplug.core.types import Conditioning, Example, Split
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.artifacts import CONFIG, load_info, load_tensors
 from personaplug.pipeline.build import (
@@ -244,7 +244,7 @@ class Experiment:
         """
         self.backbone.check_scores("a measurement")
         examples = self.examples(how.split, how.limit)
-        planned = entries(self.seeded(seed), chosen, Needs.PREFIX in self.backbone.accepts)
+        planned = entries(self.seeded(seed), chosen, Conditioning.PREFIX in self.backbone.accepts)
         before = results.load(path) if path.exists() else None
         ids = tuple(pseudonym(e.id) for e in examples)
         old = [r for r in before.rows if r.ids == ids] if before else []

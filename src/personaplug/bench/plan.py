@@ -12,7 +12,7 @@ from personaplug.bench.measure import Measuring
 from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, did_you_mean
-from personaplug.core.types import Needs
+from personaplug.core.types import Conditioning
 from personaplug.pipeline.build import RunConfig, needs_encoder
 
 ALL = "all"
@@ -37,7 +37,7 @@ class Entry:
         """
         if not self.cls.personal or self.cls.oracle:
             return [""]
-        learned = self.cls.needs != Needs.TEXT or self.cls.trained
+        learned = self.cls.needs != Conditioning.TEXT or self.cls.trained
         found = [c for c in how.controls if c != "no history" or learned]
         if self.label in (how.curves or (main,)):
             found += [f"{NEWEST}{n}" for n in how.newest]
@@ -90,7 +90,7 @@ def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
                 f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
             )
         entry = Entry(label, _own_run(run, label, sections.get(label, {})))
-        runs = (prefix or Needs.PREFIX not in entry.cls.needs) and not entry.cls.needs_preferences
+        runs = (prefix or Conditioning.PREFIX not in entry.cls.needs) and not entry.cls.needs_preferences
         if runs or label in named:
             found[label] = entry
     return sorted(found.values(), key=lambda e: (e.cls.personal, e.cls.oracle))

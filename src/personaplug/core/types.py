@@ -84,8 +84,8 @@ class History:
         """The newest `n` behaviours, oldest first."""
         return History(self.user, self.behaviors[-n:] if n > 0 else (), self.version)
 
-    def goes_on_from(self, other: History) -> bool:
-        """Whether it is the other one, with newer behaviours after it or none."""
+    def extends(self, other: History) -> bool:
+        """Whether this history begins with all behaviours of `other`; equal histories extend each other."""
         return self.user == other.user and self.behaviors[: len(other)] == other.behaviors
 
     @property
@@ -137,15 +137,15 @@ class Request:
         return Request(user, (*head, Message("user", text)))
 
 
-class Needs(Flag):
-    """The three ways to condition a frozen model: what a prompt needs and what a backbone accepts."""
+class Conditioning(Flag):
+    """The ways to condition a frozen model: text, soft tokens, an adapter; what a prompt needs, a backbone accepts."""
 
     TEXT = auto()
     PREFIX = auto()
     ADAPTER = auto()
 
     def __str__(self) -> str:
-        return "+".join(n.name.lower() for n in Needs if n in self and n.name) or "nothing"
+        return "+".join(n.name.lower() for n in Conditioning if n in self and n.name) or "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +166,13 @@ class Prompt:
     adapter: str | None = None
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Conditioning:
         """What a backbone must accept to answer this prompt."""
-        needs = Needs.TEXT
+        needs = Conditioning.TEXT
         if self.prefix is not None:
-            needs |= Needs.PREFIX
+            needs |= Conditioning.PREFIX
         if self.adapter is not None:
-            needs |= Needs.ADAPTER
+            needs |= Conditioning.ADAPTER
         return needs
 
 
@@ -226,8 +226,8 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Text that an answer has grown by; `logprobs` are those of its tokens, where they were asked for."""
+class TextDelta:
+    """The next part of a streamed answer; `logprobs` are those of its tokens, if they were requested."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -240,7 +240,7 @@ class Completion:
     text: str
     tokens: tuple[int, ...]
     prompt_tokens: int
-    finish: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +252,8 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
-    """One behaviour's share of a persona, in [0, 1]; the shares of a persona add up to 1."""
+class Attribution:
+    """How much one behaviour contributes to a persona, in [0, 1]; the weights of a persona sum to 1."""
 
     behavior: Behavior
     weight: float

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import (
+    Attribution,
     Completion,
+    Conditioning,
     Example,
     History,
-    Needs,
     Profile,
     Prompt,
     Request,
     Sampling,
     Scored,
     State,
-    Weight,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Method(ABC):
     Config: ClassVar[type[Any]]
     summary: ClassVar[str]
     source: ClassVar[str]
-    needs: ClassVar[Needs] = Needs.TEXT
+    needs: ClassVar[Conditioning] = Conditioning.TEXT
     trained: ClassVar[bool] = False  # whether `fit` learns something that `save` must keep
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
@@ -173,7 +173,7 @@ class Method(ABC):
         del request, profile
         return self.backbone.stream(prompt, sampling)
 
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """Which behaviours carried the persona for this request, heaviest first; empty if none did."""
         del request, profile
         return []
@@ -237,7 +237,7 @@ def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | 
     if not isinstance(name, str):
         raise ConfigError(f"method {what!r}: text has no name; for example text = {{name = 'bm25', k = 1}}")
     method: Method = registry.build("method", *registry.split_section(section, "method"), **parts)
-    if method.needs != Needs.TEXT or method.oracle or method.trained:
+    if method.needs != Conditioning.TEXT or method.oracle or method.trained:
         raise ConfigError(f"method {what!r}: text = {name!r}; expected one that only writes text: bm25, recent, ...")
     return method
 

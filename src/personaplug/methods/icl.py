@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import override
 
-from personaplug.core.types import Behavior, History, Profile, Request, State, Weight
+from personaplug.core.types import Attribution, Behavior, History, Profile, Request, State
 from personaplug.encoders.base import unit
 from personaplug.methods.preference import Shots, ShotsConfig, nearest, usable
 from personaplug.methods.retrieval.ranking import dot
@@ -51,6 +51,6 @@ class Icl(Shots):
         return found
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         [items] = self.select([request], [profile])
-        return [Weight(b, 1.0 / len(items)) for b in items]
+        return [Attribution(b, 1.0 / len(items)) for b in items]

@@ -22,6 +22,7 @@ from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import (
+    Attribution,
     Behavior,
     Completion,
     Example,
@@ -32,7 +33,6 @@ from personaplug.core.types import (
     Sampling,
     Scored,
     State,
-    Weight,
 )
 from personaplug.data.feedback import answers_of, preference
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
@@ -288,7 +288,7 @@ class LowRank(OnTopOfText):
         yield answer.text
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """The behaviours that the text method wrote; the weights are of all of them."""
         inner = Profile(profile.history)
         return self.text.explain(request, inner) if self.text else []

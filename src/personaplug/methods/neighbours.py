@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError, DataError
-from personaplug.core.types import Behavior, Example, History, Profile, Request, State, Weight
+from personaplug.core.types import Attribution, Behavior, Example, History, Profile, Request, State
 from personaplug.encoders.base import unit
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.preference import ANSWER_TEXT, Shots, ShotsConfig, nearest, usable
@@ -171,9 +171,9 @@ class Neighbours(Shots):
         return found
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """The user's own behaviours that were shown; the neighbours' are not theirs."""
         own = {b.id for b in profile.history}
         [items] = self.select([request], [profile])
         mine = [b for b in items if b.user == profile.history.user and b.id in own]
-        return [Weight(b, 1.0 / len(mine)) for b in mine]
+        return [Attribution(b, 1.0 / len(mine)) for b in mine]

@@ -9,7 +9,7 @@ from typing import NoReturn
 from typing_extensions import override
 
 from personaplug.core.errors import ConfigError
-from personaplug.core.types import Example, Profile, Prompt, Request, Weight
+from personaplug.core.types import Attribution, Example, Profile, Prompt, Request
 from personaplug.methods.retrieval import Retrieval
 
 
@@ -75,7 +75,7 @@ class Oracle(Retrieval):
         return [max(prompts, key=lambda _: next(scored).logprob) for prompts in tried]
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """Nothing: without the right answer nothing is chosen."""
         return []
 

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone, SoftBackbone, TrainableBackbone
 from personaplug.core.errors import ConfigError, MismatchError
-from personaplug.core.types import Example, History, Needs, Profile, Prompt, Request, State, Weight
+from personaplug.core.types import Attribution, Conditioning, Example, History, Profile, Prompt, Request, State
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import OnTopOfText, build_text, text_needs_encoder
@@ -34,7 +34,7 @@ class PlugMethod(OnTopOfText):
     Config: ClassVar[type[Any]] = PlugConfig
     summary = "a learned persona per user, as soft tokens in front of the frozen model"
     source = "Persona-Plug, arXiv 2409.11901, with our defaults"
-    needs = Needs.TEXT | Needs.PREFIX
+    needs = Conditioning.TEXT | Conditioning.PREFIX
     trained = True
     config: PlugConfig
 
@@ -352,7 +352,7 @@ class PlugMethod(OnTopOfText):
 
     @override
     @torch.inference_mode()
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         history = profile.history.last(self.config.max_history)
         if not self.config.persona_tokens or not history.behaviors:
             return []
@@ -360,7 +360,7 @@ class PlugMethod(OnTopOfText):
         asked = self.plug.query(self.queries([request.query])) if self.config.wants_query else None
         weights = self.plug.weights(keys[None], torch.ones_like(keys[None, :, 0], dtype=torch.bool), asked)[0]
         shares = self.plug.influence(values.float(), weights).tolist()
-        pairs = [Weight(b, w) for b, w in zip(history, shares, strict=True)]
+        pairs = [Attribution(b, w) for b, w in zip(history, shares, strict=True)]
         return sorted(pairs, key=lambda w: -w.weight)
 
 

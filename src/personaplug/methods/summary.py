@@ -125,4 +125,4 @@ def _tidy(answer: Completion) -> str:
     """One line without list markers; where the tokens ran out, up to its last whole sentence."""
     text = " ".join(_MARKER.sub("", answer.text).split())
     ends = [m.end() for m in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]] if ends and answer.finish == "length" else text
+    return text[: ends[-1]] if ends and answer.finish_reason == "length" else text

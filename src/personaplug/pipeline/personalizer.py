@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from personaplug.core.types import Behavior, Completion, History, Profile, Prompt, Request, Sampling, Weight
+from personaplug.core.types import Attribution, Behavior, Completion, History, Profile, Prompt, Request, Sampling
 from personaplug.stores.base import Receipt, Store
 from personaplug.tasks.base import TaskInfo
 
@@ -135,7 +135,7 @@ class Personalizer:
         prompt = self.method.personalize(request, profile)
         return self.method.stream(request, profile, prompt, sampling or self.task.sampling)
 
-    def explain(self, user: str, text: str | Request) -> list[Weight]:
+    def explain(self, user: str, text: str | Request) -> list[Attribution]:
         """The behaviours that carried the persona for this request with their shares, heaviest first."""
         return self.method.explain(self._request(user, text), self.profile(user))
 
@@ -195,7 +195,7 @@ class Personalizer:
 
     def _prepared(self, stamp: _Stamp, history: History, before: _Kept | None) -> _Kept:
         key = self.method.key
-        if before is not None and before.stamp[-1] == key and history.goes_on_from(before.profile.history):
+        if before is not None and before.stamp[-1] == key and history.extends(before.profile.history):
             added = dataclasses.replace(history, behaviors=history.behaviors[len(before.profile.history) :])
             state = self.method.extend(before.profile, added) if added.behaviors else before.profile.state
             if state is not None:

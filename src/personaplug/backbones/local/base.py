@@ -156,7 +156,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     def completion(self, prompt: Prompt, choice: Choice) -> Completion:
         """The answer as it is now."""
         text = visible_text(self._detokenize(choice.tokens), choice.sampling.stop)
-        return Completion(text, tuple(choice.tokens), self.left_length(prompt), choice.finish)
+        return Completion(text, tuple(choice.tokens), self.left_length(prompt), choice.finish_reason)
 
     def visible(self, choice: Choice) -> str:
         """How much of a growing answer may be shown."""

@@ -32,7 +32,7 @@ class Choice:
         self.tokens: list[int] = []
         self.top = top
         self.noted: list[tuple[float, list[tuple[int, float]]]] = []  # of each token
-        self.finish: Literal["stop", "length"] = "length"
+        self.finish_reason: Literal["stop", "length"] = "length"
         self.done = sampling.max_tokens <= 0
         self._ends = ends
         self._generator = torch.Generator()
@@ -45,7 +45,7 @@ class Choice:
         """Draw the next token from logits [v]."""
         token = self._draw(logits)
         if token in self._ends:
-            self.finish, self.done = "stop", True
+            self.finish_reason, self.done = "stop", True
         else:
             if self.top is not None:
                 self._note(logits, token, self.top)
@@ -61,7 +61,7 @@ class Choice:
     def check_stop(self, text: str) -> None:
         """End the answer if its text so far holds a stop string."""
         if any(s in text for s in self.sampling.stop):
-            self.finish, self.done = "stop", True
+            self.finish_reason, self.done = "stop", True
 
     def _draw(self, logits: Tensor) -> int:
         if self.sampling.temperature <= 0:

@@ -19,10 +19,10 @@ import torch
 
 from personaplug.backbones.local.base import InProcessBackbone
 from personaplug.core.errors import BusyError
-from personaplug.core.types import Completion, Piece, Prompt, Sampling
+from personaplug.core.types import Completion, Prompt, Sampling, TextDelta
 from personaplug.models.threads import share_processors
 
-Event = Piece | Completion | Exception
+Event = TextDelta | Completion | Exception
 """What an answer hands out: pieces, then its end."""
 Sink = Callable[[Event], None]
 
@@ -74,7 +74,7 @@ class Answer:
         """
         while self._end is None:
             piece = self._pieces.get()
-            if isinstance(piece, Piece):
+            if isinstance(piece, TextDelta):
                 yield piece.text
             else:
                 self._end = piece
@@ -102,7 +102,7 @@ class Answer:
         shown = self._backbone.visible(self.choice)
         if len(shown) > self._sent:
             noted = [] if self.choice.top is None else self._backbone.logprobs(self.choice, len(shown))
-            self._hand(Piece(shown[self._sent :], tuple(noted[self._noted :])))
+            self._hand(TextDelta(shown[self._sent :], tuple(noted[self._noted :])))
             self._sent, self._noted = len(shown), len(noted)
         if self.choice.done:
             self._hand(self._backbone.completion(self.prompt.result(), self.choice))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from personaplug.core.types import History, Profile, Prompt, Request, State, Weight
+from personaplug.core.types import Attribution, History, Profile, Prompt, Request, State
 from personaplug.methods.base import OnTopOfText, text_needs_encoder
 from personaplug.methods.prompts.wording import with_words
 
@@ -68,7 +68,7 @@ class Profiled(OnTopOfText):
         return [Prompt(with_words(r.messages, words and _LEAD + words)) for r, words in zip(written, said, strict=True)]
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """The behaviours that the text method wrote; the words are of all of them."""
         return self.text.explain(request, Profile(profile.history)) if self.text else []
 

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
-from personaplug.core.types import Behavior, Profile, Prompt, Request, Weight
+from personaplug.core.types import Attribution, Behavior, Profile, Prompt, Request
 from personaplug.methods.base import Method
 from personaplug.methods.prompts.wording import Budget, with_items
 from personaplug.tasks.base import Wording
@@ -74,9 +74,9 @@ class Retrieval(Method):
         return Prompt(with_items(request, kept, self.wording))
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         [items] = self.select([request], [profile])
-        return [Weight(b, 1.0 / len(items)) for b in items]
+        return [Attribution(b, 1.0 / len(items)) for b in items]
 
 
 def chosen_wording(wording: Wording, item: str) -> Wording:

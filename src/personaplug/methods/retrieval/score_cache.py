@@ -12,7 +12,7 @@ from pathlib import Path
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import DataError
-from personaplug.core.types import Needs, Prompt, Scored
+from personaplug.core.types import Conditioning, Prompt, Scored
 
 _WAIT = 60.0  # seconds to wait for another process that writes
 _TABLE = "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, logprob REAL NOT NULL, tokens INTEGER NOT NULL)"
@@ -71,7 +71,7 @@ class ScoreCache:
         return [found[k] for k in keys]
 
     def _key(self, prompt: Prompt, continuation: str) -> bytes:
-        if prompt.needs != Needs.TEXT:
+        if prompt.needs != Conditioning.TEXT:
             raise ValueError(f"a prompt that needs {prompt.needs} cannot be kept; only text is its own identity")
         whole = [self.backbone.key, [[m.role, m.content] for m in prompt.messages], continuation]
         return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).digest()

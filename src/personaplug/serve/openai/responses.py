@@ -44,7 +44,7 @@ def chat_choice(index: int, reply: Reply, *, logprobs: bool) -> dict[str, Any]:
         "index": index,
         "message": {"role": "assistant", "content": reply.completion.text, "refusal": None},
         "logprobs": chat_logprobs(reply.logprobs) if logprobs else None,
-        "finish_reason": reply.completion.finish,
+        "finish_reason": reply.completion.finish_reason,
     }
 
 

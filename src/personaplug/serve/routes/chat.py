@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from personaplug.core.errors import did_you_mean
-from personaplug.core.types import Completion, Message, Piece, Sampling
+from personaplug.core.types import Completion, Message, Sampling, TextDelta
 from personaplug.serve.openai.errors import Refusal, refusal_of
 from personaplug.serve.openai.responses import (
     chat_choice,
@@ -34,7 +34,7 @@ from personaplug.serve.security.context import Access, Let
 router = APIRouter(prefix="/v1", tags=["answers"])
 
 T = TypeVar("T")
-Grown = Callable[[int, Piece | Completion], dict[str, Any]]
+Grown = Callable[[int, TextDelta | Completion], dict[str, Any]]
 
 
 @router.post("/chat/completions", response_model=None)
@@ -46,9 +46,9 @@ async def chat(body: ChatBody, access: Let, request: Request) -> Response:
     run = await _begun(access, model, replace(asked, top=body.top))
     id_, logprobs = new_id("chatcmpl"), body.top is not None
 
-    def grown(index: int, what: Piece | Completion) -> dict[str, Any]:
+    def grown(index: int, what: TextDelta | Completion) -> dict[str, Any]:
         if isinstance(what, Completion):
-            return chat_delta(index, {}, finish=what.finish)
+            return chat_delta(index, {}, finish=what.finish_reason)
         return chat_delta(index, {"content": what.text}, chat_logprobs(what.logprobs) if logprobs else None)
 
     if body.stream:
@@ -76,9 +76,9 @@ async def completions(body: CompletionBody, access: Let, request: Request) -> Re
     said = [prompt if body.echo else "" for prompt in body.prompts for _ in range(asked.n)]
     offsets = [len(text) for text in said]
 
-    def grown(index: int, what: Piece | Completion) -> dict[str, Any]:
+    def grown(index: int, what: TextDelta | Completion) -> dict[str, Any]:
         if isinstance(what, Completion):
-            return text_choice(index, "", finish=what.finish)
+            return text_choice(index, "", finish=what.finish_reason)
         start = offsets[index]
         offsets[index] += len(what.text)
         return text_choice(index, what.text, text_logprobs(what.logprobs, start) if logprobs else None)
@@ -92,7 +92,7 @@ async def completions(body: CompletionBody, access: Let, request: Request) -> Re
             i,
             said[i] + reply.completion.text,
             text_logprobs(reply.logprobs, offsets[i]) if logprobs else None,
-            reply.completion.finish,
+            reply.completion.finish_reason,
         )
         for i, reply in enumerate(replies)
     ]

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from personaplug.core.errors import UnknownUserError
-from personaplug.core.types import Behavior, Weight
+from personaplug.core.types import Attribution, Behavior
 from personaplug.data.feedback import pair_behavior, rated_behavior
 from personaplug.serve.openai.errors import Refusal
 from personaplug.serve.openai.schemas import ExplainBody, FeedbackBody, UserBody
@@ -137,7 +137,7 @@ async def explain(user: PathUser, body: ExplainBody, access: Let) -> dict[str, A
         raise Refusal(400, "messages or input is needed, and only one of them", param="messages")
     stored = access.caller.stored(user)
 
-    def work() -> tuple[int, list[Weight]]:
+    def work() -> tuple[int, list[Attribution]]:
         profile = model.personalizer.profile(stored)
         weights = model.explain(model.request(stored, messages), profile, len(profile.history))
         return profile.history.version, weights

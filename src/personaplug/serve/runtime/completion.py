@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from personaplug.backbones.local.scheduler import Event
-from personaplug.core.types import Completion, Message, Piece, Prompt, Sampling, TokenLogprob, Weight
+from personaplug.core.types import Attribution, Completion, Message, Prompt, Sampling, TextDelta, TokenLogprob
 from personaplug.serve.openai.errors import Refusal
 from personaplug.serve.runtime.engine import Growing
 from personaplug.serve.runtime.service import Personal, Served, Service
@@ -75,7 +75,7 @@ class Run:
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._answers: list[Growing] = []
         self._prompts: list[Future[Prompt]] = []
-        self._weights: asyncio.Future[list[Weight]] | None = None
+        self._weights: asyncio.Future[list[Attribution]] | None = None
         self._entered = arrived
         self._first: float | None = None
         self._ended = arrived
@@ -127,7 +127,7 @@ class Run:
         def hand(event: Event) -> None:
             self._ended = time.perf_counter()
             self._first = self._first or self._ended
-            if isinstance(event, Piece) and not (self.asked.pieces or event.logprobs):
+            if isinstance(event, TextDelta) and not (self.asked.pieces or event.logprobs):
                 return  # nobody reads it: the end says it all
             with contextlib.suppress(RuntimeError):  # the server was killed meanwhile
                 loop.call_soon_threadsafe(events.put_nowait, (index, event))
@@ -145,7 +145,7 @@ class Run:
             answer = self.model.chooser.submit(self._requests[at], own.profile, own.prompt, sampling, hand)
         self._answers.append(answer)
 
-    async def events(self) -> AsyncIterator[tuple[int, Piece | Completion]]:
+    async def events(self) -> AsyncIterator[tuple[int, TextDelta | Completion]]:
         """Pieces and ends of the answers, by their index, as they come.
 
         Raises:
@@ -177,7 +177,7 @@ class Run:
         noted: list[list[TokenLogprob]] = [[] for _ in range(self.count)]
         found: list[Completion | None] = [None] * self.count
         async for index, event in self.events():
-            if isinstance(event, Piece):
+            if isinstance(event, TextDelta):
                 noted[index] += event.logprobs
             else:
                 found[index] = event
@@ -217,7 +217,7 @@ class Run:
         }
 
 
-def shares(weights: Sequence[Weight]) -> list[dict[str, Any]]:
+def shares(weights: Sequence[Attribution]) -> list[dict[str, Any]]:
     """Behaviours with their shares of a persona and their ages in seconds."""
     now = time.time()
     return [

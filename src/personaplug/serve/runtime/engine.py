@@ -10,7 +10,7 @@ from typing import Protocol
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.local.scheduler import Scheduler, Sink
 from personaplug.core.errors import BusyError
-from personaplug.core.types import Completion, Piece, Profile, Prompt, Request, Sampling
+from personaplug.core.types import Completion, Profile, Prompt, Request, Sampling, TextDelta
 from personaplug.methods.base import Method
 from personaplug.models.threads import few_processors, share_processors
 from personaplug.serve.settings import Settings
@@ -147,7 +147,7 @@ class Threads:
                         whole = said
                     else:
                         text += said
-                        sink(Piece(said))
+                        sink(TextDelta(said))
                     if answer.gone.is_set():
                         break
             sink(whole or self.backbone.counted(prompt, sampling, text))
@@ -195,7 +195,7 @@ class Chooser:
             prompt = answer.prompt()
             if not answer.gone.is_set():
                 [chosen] = self.method.answer_many([request], [profile], [prompt], sampling)
-                sink(Piece(chosen.text))
+                sink(TextDelta(chosen.text))
                 sink(chosen)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
             sink(error)

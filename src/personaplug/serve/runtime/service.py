@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from personaplug.core.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
-from personaplug.core.types import History, Message, Profile, Prompt, Request, Weight
+from personaplug.core.types import Attribution, History, Message, Profile, Prompt, Request
 from personaplug.models.devices import pick_device
 from personaplug.models.threads import few_processors, share_processors
 from personaplug.pipeline.personalizer import Personalizer
@@ -127,7 +127,7 @@ class Served:
         prompts = iter(self.personalizer.method.personalize_many([r for r, _ in ready], [p for _, p in ready]))
         return [one and Personal(next(prompts), *one, looked) for one in found]
 
-    def explain(self, request: Request, profile: Profile, most: int) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile, most: int) -> list[Attribution]:
         """The behaviours that carried the persona, heaviest first."""
         return self.personalizer.method.explain(request, profile)[:most] if profile.history.behaviors else []
 
@@ -187,7 +187,7 @@ class Service:
     async def _made(self, model: Served, batch: Sequence[_Asked]) -> Sequence[Personal | None]:
         return await _in(self._quick, model.personas, batch)
 
-    async def explain(self, model: Served, request: Request, profile: Profile, most: int) -> list[Weight]:
+    async def explain(self, model: Served, request: Request, profile: Profile, most: int) -> list[Attribution]:
         """The behaviours that carried an answer's persona, in no hurry: the answer is still being written."""
         return await _in(self._explaining, model.explain, request, profile, most)
 
