@@ -286,8 +286,8 @@ def test_memory_is_bounded_and_a_user_too_large_for_it_is_answered_all_the_same(
     for user, length in (("ada", 100), ("bob", 100), ("eve", 5000)):
         me.observe(*(Behavior(user, str(i), "x", "y" * length) for i in range(3)))
         assert "3 of" in me.prompts([Request.of(user, "hi")])[0].messages[-1].content
-    assert me._kept.currsize <= 3000
-    assert "eve" not in me._kept
+    assert me._cache.currsize <= 3000
+    assert "eve" not in me._cache
 
 
 def test_another_method_is_never_given_what_the_first_prepared(store):
@@ -303,14 +303,31 @@ def test_what_is_in_memory_will_do_where_it_may_be_stale_until_users_are_erased(
     me.observe(behavior(1), behavior(1, "bob"))
     me.profile("ada")
     me.observe(behavior(2))
-    assert me.keeps("ada")
-    assert not me.ready("ada")
-    assert len(me.profile("ada", stale=True).history) == 1
+    assert me.is_cached("ada")
+    assert not me.is_prepared("ada")
+    assert len(me.profile("ada", allow_stale=True).history) == 1
     assert (me.hits, me.misses) == (1, 1)
-    me.drop("ada")
-    assert not me.keeps("ada")
-    assert len(me.profile("ada", stale=True).history) == 2
-    assert me.ready("ada")
+    me.evict("ada")
+    assert not me.is_cached("ada")
+    assert len(me.profile("ada", allow_stale=True).history) == 2
+    assert me.is_prepared("ada")
     me.observe(behavior(3))
     store.forget("bob")
-    assert len(me.profile("ada", stale=True).history) == 3
+    assert len(me.profile("ada", allow_stale=True).history) == 3
+
+
+def test_a_lookup_says_cached_stored_or_unknown_at_one_glance_into_the_store(me, store, monkeypatch):
+    looked: list[str] = []
+    stamp = store.version_stamp
+    monkeypatch.setattr(store, "version_stamp", lambda user: looked.append(user) or stamp(user))
+    assert me.lookup("ada").status == "unknown"
+    me.observe(behavior(1))
+    stored = me.lookup("ada")
+    assert stored.status == "stored"
+    profile = me.prepare(stored)
+    cached = me.lookup("ada")
+    assert (cached.status, cached.profile) == ("cached", profile)
+    assert me.prepare(cached) is profile
+    me.observe(behavior(2))
+    assert (me.lookup("ada").status, me.lookup("ada", allow_stale=True).status) == ("stored", "cached")
+    assert looked == ["ada"] * 5

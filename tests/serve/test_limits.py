@@ -128,8 +128,8 @@ def test_a_full_queue_is_told_at_once_with_when_to_come_back(path) -> None:
 
 def test_no_persona_is_made_for_whom_there_is_no_room(path, monkeypatch) -> None:
     made = []
-    personas = Served.personas
-    monkeypatch.setattr(Served, "personas", lambda self, batch: made.extend(batch) or personas(self, batch))
+    build = Served.build_prompts
+    monkeypatch.setattr(Served, "build_prompts", lambda self, batch: made.extend(batch) or build(self, batch))
     service = text_service(path, Slow(), replace(OPEN, rows=1, waiting=1))
     with served(service, path) as live, live.client() as web, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(web.post, "/v1/chat/completions", json=CHAT | {"max_tokens": 40}) for _ in range(4)]

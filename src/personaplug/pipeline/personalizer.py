@@ -7,17 +7,34 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cachetools import LRUCache
 
 from personaplug.core.types import Attribution, Behavior, Completion, History, Profile, Prompt, Request, Sampling
-from personaplug.stores.base import Receipt, Store
+from personaplug.stores.base import ErasureReceipt, Store
 from personaplug.tasks.base import TaskInfo
 
 if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone
     from personaplug.methods.base import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What one look at the store and at memory says of a user; `Personalizer.prepare` takes it from there.
+
+    Attributes:
+        status: `cached`: `profile` is the prepared one; `stored`: it has to be prepared; `unknown`: nothing is stored.
+        user: whose.
+        profile: empty unless cached.
+        version: what a profile that is made from the store is of.
+    """
+
+    status: Literal["cached", "stored", "unknown"]
+    user: str | None
+    profile: Profile = Profile(History(""))
+    version: _Version | None = None
 
 
 class Personalizer:
@@ -40,9 +57,9 @@ class Personalizer:
         self.backbone: Backbone = method.backbone
         self.store = store
         self.task = task or method.task or TaskInfo("chat", "text")
-        self._kept: LRUCache[str, _Kept] = LRUCache(memory_bytes, getsizeof=lambda kept: kept.size)
+        self._cache: LRUCache[str, _Entry] = LRUCache(memory_bytes, getsizeof=lambda entry: entry.size)
         self.hits = 0
-        """Users found prepared in memory, and those not."""
+        """Users who were prepared in memory, and those who were not."""
         self.misses = 0
         self._lock = Lock()
 
@@ -75,42 +92,38 @@ class Personalizer:
         """
         return self.store.add(behaviors)
 
-    def forget(self, user: str) -> Receipt:
+    def forget(self, user: str) -> ErasureReceipt:
         """Erase a user: no byte of their text is left in the store's files, nor what it was made into in memory.
 
         Raises:
             UnknownUserError: the store holds no such user.
         """
-        self.drop(user)
+        self.evict(user)
         receipt = self.store.forget(user)
         self.backbone.forget_prompts()
         if self.method.vectors is not None:
             self.method.vectors.forget()
         return receipt
 
-    def keeps(self, user: str) -> bool:
+    def is_cached(self, user: str) -> bool:
         """Whether a user is prepared in memory, maybe from an earlier history."""
         with self._lock:
-            return user in self._kept
+            return user in self._cache
 
-    def ready(self, user: str) -> bool:
-        """Whether a user is prepared from what is stored of them now, in memory or in the store.
-
-        Raises:
-            UnknownUserError: the store holds no such user.
-        """
-        stamp = self._stamp(user)
+    def is_prepared(self, user: str) -> bool:
+        """Whether a user is prepared from what is stored of them now, in memory or in the store; False if unknown."""
+        version = self._version(user)
         with self._lock:
-            kept = self._kept.get(user)
-        if kept is not None and kept.stamp == stamp:
-            return True
-        found = self.store.state(user, self.method.key)
-        return found is not None and found[0] == stamp[0]
+            entry = self._cache.get(user)
+        if version is None or (entry is not None and entry.version == version):
+            return version is not None
+        state = self.store.state(user, self.method.key)
+        return state is not None and state[0] == version[0]
 
-    def drop(self, user: str) -> None:
-        """Keep nothing of a user in memory."""
+    def evict(self, user: str) -> None:
+        """Drop a user from memory."""
         with self._lock:
-            self._kept.pop(user, None)
+            self._cache.pop(user, None)
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -152,66 +165,78 @@ class Personalizer:
 
     # -- prepared states ------------------------------------------------------------------------------------------
 
-    def profile(self, user: str | None, *, stale: bool = False) -> Profile:
-        """The user's history with the state prepared from it; prepared and stored now if it is missing or stale.
+    def profile(self, user: str | None, *, allow_stale: bool = False) -> Profile:
+        """The user's history with the state prepared from it; prepared and stored now if it is missing or outdated.
 
         Args:
             user: whose; None is the unknown user.
-            stale: what is in memory will do, unless something was erased since; for methods that take long to prepare.
-        """
-        if user is None:
-            return Profile(History(""))
-        found = self.kept(user, stale=stale)
-        if found is not None:
-            return found
-        stamp = self._stamp(user)
-        with self._lock:
-            kept = self._kept.get(user)
-            self.misses += 1
-        kept = self._prepared(stamp, self.store.history(user), kept)
-        if kept.size <= self._kept.maxsize:
-            with self._lock:
-                self._kept[user] = kept
-        return kept.profile
-
-    def kept(self, user: str, *, stale: bool = False) -> Profile | None:
-        """What `profile` gives, where the user is prepared in memory; None where that would take longer than a look.
+            allow_stale: take what is in memory, unless something was erased since; for methods that are slow to
+                prepare.
 
         Raises:
-            UnknownUserError: the store holds no such user any more.
+            UnknownUserError: the store holds no such user.
         """
-        if not self.keeps(user):
-            return None
-        stamp = self._stamp(user)
+        return Profile(History("")) if user is None else self.prepare(self.lookup(user, allow_stale=allow_stale))
+
+    def lookup(self, user: str, *, allow_stale: bool = False) -> Lookup:
+        """Look once, quickly: at what version the store has the user, and whether memory holds that one."""
+        version = self._version(user)
+        if version is None:
+            return Lookup("unknown", user)
         with self._lock:
-            kept = self._kept.get(user)
-            good = kept is not None and (kept.stamp[1:] == stamp[1:] if stale else kept.stamp == stamp)
-            self.hits += good
-        return kept.profile if kept is not None and good else None
+            entry = self._cache.get(user)
+            same = entry is not None and (entry.version[1:] == version[1:] if allow_stale else entry.version == version)
+            self.hits += same
+        if entry is not None and same:
+            return Lookup("cached", user, entry.profile, version)
+        return Lookup("stored", user, version=version)
 
-    def _stamp(self, user: str) -> _Stamp:
-        """What a prepared user is of: another process may have changed the user, or erased somebody."""
-        return (*self.store.stamp(user), self.method.key)
+    def prepare(self, lookup: Lookup) -> Profile:
+        """The profile of a user who was looked up: the cached one, or prepared now, stored and cached.
 
-    def _prepared(self, stamp: _Stamp, history: History, before: _Kept | None) -> _Kept:
+        Raises:
+            UnknownUserError: the store holds no such user.
+        """
+        if lookup.status == "cached" or lookup.user is None:
+            return lookup.profile
+        history = self.store.history(lookup.user)  # an unknown user is an error here, which says the nearest name
+        with self._lock:
+            before = self._cache.get(lookup.user)
+            self.misses += 1
+        # Read before the history: where that has changed in between, the next lookup sees another version.
+        entry = self._prepared(lookup.version or (history.version, -1, self.method.key), history, before)
+        if entry.size <= self._cache.maxsize:
+            with self._lock:
+                self._cache[lookup.user] = entry
+        return entry.profile
+
+    def _version(self, user: str) -> _Version | None:
+        """What a prepared user is of: another process may have changed the user, or erased somebody; None: unknown."""
+        stamp = self.store.version_stamp(user)
+        return None if stamp is None else (*stamp, self.method.key)
+
+    def _prepared(self, version: _Version, history: History, before: _Entry | None) -> _Entry:
         key = self.method.key
-        if before is not None and before.stamp[-1] == key and history.extends(before.profile.history):
+        # 1) The same history with newer behaviours: the state is extended, where the method can.
+        if before is not None and before.version[-1] == key and history.extends(before.profile.history):
             added = dataclasses.replace(history, behaviors=history.behaviors[len(before.profile.history) :])
             state = self.method.extend(before.profile, added) if added.behaviors else before.profile.state
             if state is not None:
-                # Written now and then, so that a behaviour more does not cost writing all of them.
+                # Written now and then, so that one more behaviour does not cost writing all of them.
                 written = before.written
                 if len(history) > _GROWTH * written:
                     self.store.put_state(history.user, key, history.version, state)
                     written = len(history)
-                return _Kept(stamp, Profile(history, state), written)
-        found = self.store.state(history.user, key)
-        if found and found[0] == history.version:
-            return _Kept(stamp, Profile(history, found[1]), len(history))
+                return _Entry(version, Profile(history, state), written)
+        # 2) The state that the store holds of this history.
+        stored = self.store.state(history.user, key)
+        if stored and stored[0] == history.version:
+            return _Entry(version, Profile(history, stored[1]), len(history))
+        # 3) Prepared from the whole history.
         state = self.method.prepare(history)
         if state is not None:
             self.store.put_state(history.user, key, history.version, state)
-        return _Kept(stamp, Profile(history, state), len(history))
+        return _Entry(version, Profile(history, state), len(history))
 
     def refresh(self, users: Sequence[str] | None = None, progress: Callable[[int], None] | None = None) -> int:
         """Prepare users ahead of their requests; returns how many there were.
@@ -236,10 +261,10 @@ class Personalizer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Entry:
     """A prepared user in memory, and what it was prepared from."""
 
-    stamp: _Stamp
+    version: _Version
     profile: Profile
     written: int  # behaviours that the state in the store is of
 
@@ -250,6 +275,6 @@ class _Kept:
         return texts + sum(array.nbytes for array in (self.profile.state or {}).values())
 
 
-_Stamp = tuple[int, int, str]
+_Version = tuple[int, int, str]
 _BEHAVIOR = 500  # bytes of a behaviour beside its texts
 _GROWTH = 1.25  # of a history until its state is written again

@@ -27,7 +27,7 @@ class UserInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class ErasureReceipt:
     """What `forget` erased."""
 
     user: str
@@ -118,14 +118,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def stamp(self, user: str) -> tuple[int, int]:
+    def version_stamp(self, user: str) -> tuple[int, int] | None:
         """What differs after each change of the user's history, also if they were erased and have come again.
 
-        Its version, and how often something of anybody was erased (a user, or a behaviour's text); cheap, since nothing
-        of the history is read.
-
-        Raises:
-            UnknownUserError: no such user.
+        Its version, and how often something of anybody was erased (a user, or a behaviour's text); None where there is
+        no such user. Cheap: nothing of the history is read, and no similar name is searched.
         """
 
     @abstractmethod
@@ -175,7 +172,7 @@ class Store(ABC):
         """Store a prepared state; replaces an older one of the same method. An unknown user is an error."""
 
     @abstractmethod
-    def forget(self, user: str) -> Receipt:
+    def forget(self, user: str) -> ErasureReceipt:
         """Erase the user: afterwards no byte of their texts, vectors or states is left in any file of the store.
 
         Raises:

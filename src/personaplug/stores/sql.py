@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior, History, State
-from personaplug.stores.base import Held, Receipt, Store, UserInfo, VectorRow
+from personaplug.stores.base import ErasureReceipt, Held, Store, UserInfo, VectorRow
 from personaplug.stores.database.connection import Database, document
 from personaplug.stores.database.queries import GROW, chunks, grown, locked_users, recounted, stored_content
 from personaplug.stores.database.rows import (
@@ -162,15 +162,13 @@ class SqlStore(Store):
             )
             return History(user, tuple(Behavior(user, *row) for row in rows), version)
 
-    def stamp(self, user: str) -> tuple[int, int]:
-        """See `Store.stamp`."""
+    def version_stamp(self, user: str) -> tuple[int, int] | None:
+        """See `Store.version_stamp`."""
         erased = select(METADATA.c.value).where(METADATA.c.key == _ERASED).scalar_subquery()
         query = select(USERS.c.version, erased).where(USERS.c.name == user)
         with self._db.read() as connection:
             row = connection.execute(query).one_or_none()
-            if row is None:
-                return self._user(connection, user)[1], 0  # says whom the name may mean
-            return row[0], _times(row[1])
+        return None if row is None else (row[0], _times(row[1]))
 
     def users(self) -> list[UserInfo]:
         """See `Store.users`."""
@@ -292,7 +290,7 @@ class SqlStore(Store):
             new = {"version": insert.excluded.version, "arrays": insert.excluded.arrays}
             connection.execute(insert.on_conflict_do_update(index_elements=[STATES.c.user, STATES.c.method], set_=new))
 
-    def forget(self, user: str) -> Receipt:
+    def forget(self, user: str) -> ErasureReceipt:
         """See `Store.forget`; if the process dies midway, the next one to open the store ends the erasure."""
         with self._db.write() as connection:
             key, _ = self._user(connection, user)
@@ -307,7 +305,7 @@ class SqlStore(Store):
             connection.execute(delete(USERS).where(USERS.c.key == key))
             token = self._gone(connection)
         self._db.erase(token)
-        return Receipt(user, behaviors, vectors, states, time.time())
+        return ErasureReceipt(user, behaviors, vectors, states, time.time())
 
     def metadata(self, key: str) -> Mapping[str, Any] | None:
         """See `Store.metadata`."""

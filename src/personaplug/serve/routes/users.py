@@ -97,7 +97,7 @@ async def get_user(user: PathUser, access: Let) -> dict[str, Any]:
 
 
 def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
-    return {model.id: model.personalizer.ready(info.user) for model in access.service.models.values()}
+    return {model.id: model.personalizer.is_prepared(info.user) for model in access.service.models.values()}
 
 
 @router.delete("/{user}")

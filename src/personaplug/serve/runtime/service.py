@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from personaplug.core.errors import ConfigError, ModelError, UnknownUserError, did_you_mean
-from personaplug.core.types import Attribution, History, Message, Profile, Prompt, Request
+from personaplug.core.types import Attribution, Message, Profile, Prompt, Request
 from personaplug.models.devices import pick_device
 from personaplug.models.threads import few_processors, share_processors
-from personaplug.pipeline.personalizer import Personalizer
+from personaplug.pipeline.personalizer import Lookup, Personalizer
 from personaplug.serve.openai.errors import Refusal
 from personaplug.serve.runtime.engine import NICENESS, Chooser, Engine, engine_of
 from personaplug.serve.runtime.microbatch import Together
@@ -53,9 +53,7 @@ class Personal:
     personalize_seconds: float = 0.0
 
 
-Found = tuple[Profile, bool]
-"""A user's profile, and whether anything is stored of them."""
-_NOBODY: Found = (Profile(History("")), False)
+_NOBODY = Lookup("unknown", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ class _Asked:
     """A request, with its user's profile where that had to be prepared."""
 
     request: Request
-    found: Found | None = None
+    lookup: Lookup | None = None
 
 
 @dataclass(slots=True)
@@ -98,34 +96,32 @@ class Served:
             messages = (Message("system", instruction), *messages)
         return Request(user, tuple(messages))
 
-    def find(self, user: str | None) -> Found:
-        """A user's profile; of whom nothing is stored is as good as nobody, and this says so."""
-        method, store = self.personalizer.method, self.personalizer.store
-        # Asked before: to find out whom a wrong name may mean takes long, and nobody is told here.
-        if user is not None and method.personal and any(i.user == user for i in store.find_users(user, limit=1)):
-            with contextlib.suppress(UnknownUserError):
-                return self.personalizer.profile(user, stale=method.slow_prepare), True
-        return _NOBODY
-
-    def glance(self, user: str | None) -> Found | None:
-        """What `find` gives, where it takes no longer than a look; else None."""
+    def lookup(self, user: str | None) -> Lookup:
+        """What is known of a user at a look; where there is no user, or none that the method would see, nobody."""
         method = self.personalizer.method
         if user is None or not method.personal:
             return _NOBODY
+        return self.personalizer.lookup(user, allow_stale=method.slow_prepare)
+
+    def prepare(self, lookup: Lookup) -> Lookup:
+        """The same user, prepared; takes as long as the method does."""
         try:
-            profile = self.personalizer.kept(user, stale=method.slow_prepare)
+            return replace(lookup, status="cached", profile=self.personalizer.prepare(lookup))
         except UnknownUserError:  # erased meanwhile
             return _NOBODY
-        return None if profile is None else (profile, True)
 
-    def personas(self, batch: Sequence[_Asked]) -> list[Personal | None]:
-        """What the backbone is given for each; None for whoever must be prepared first."""
+    def build_prompts(self, batch: Sequence[_Asked]) -> list[Personal | Lookup]:
+        """What the backbone is given for each; the lookup of whoever must be prepared first."""
         start = time.perf_counter()
-        found = [asked.found or self.glance(asked.request.user) for asked in batch]
+        lookups = [asked.lookup or self.lookup(asked.request.user) for asked in batch]
         looked = time.perf_counter() - start
-        ready = [(asked.request, one[0]) for asked, one in zip(batch, found, strict=True) if one]
-        prompts = iter(self.personalizer.method.personalize_many([r for r, _ in ready], [p for _, p in ready]))
-        return [one and Personal(next(prompts), *one, looked) for one in found]
+        ready = [(asked.request, one) for asked, one in zip(batch, lookups, strict=True) if one.status != "stored"]
+        method = self.personalizer.method
+        prompts = iter(method.personalize_many([r for r, _ in ready], [one.profile for _, one in ready]))
+        return [
+            one if one.status == "stored" else Personal(next(prompts), one.profile, one.status == "cached", looked)
+            for one in lookups
+        ]
 
     def explain(self, request: Request, profile: Profile, most: int) -> list[Attribution]:
         """The behaviours that carried the persona, heaviest first."""
@@ -174,18 +170,18 @@ class Service:
         start = time.perf_counter()
         together = self._personas[model.id]
         made, prepared = await together(_Asked(request)), 0.0
-        if made is None:  # the user is not at hand: nobody else shall wait until they are
-            found = await self.off(model.find, request.user)
+        if isinstance(made, Lookup):  # stored, not prepared: nobody else shall wait for that
+            lookup = await self.off(model.prepare, made)
             prepared = time.perf_counter() - start
-            made = await together(_Asked(request, found))
-        assert made is not None
+            made = await together(_Asked(request, lookup))
+        assert isinstance(made, Personal)
         if model.personalizer.method.slow_prepare and made.known and request.user is not None:
             self._prepare_again(request.user, [model.personalizer])  # another server may have added to the user
         profile = prepared + made.profile_seconds
         return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
 
-    async def _made(self, model: Served, batch: Sequence[_Asked]) -> Sequence[Personal | None]:
-        return await _in(self._quick, model.personas, batch)
+    async def _made(self, model: Served, batch: Sequence[_Asked]) -> Sequence[Personal | Lookup]:
+        return await _in(self._quick, model.build_prompts, batch)
 
     async def explain(self, model: Served, request: Request, profile: Profile, most: int) -> list[Attribution]:
         """The behaviours that carried an answer's persona, in no hurry: the answer is still being written."""
@@ -210,7 +206,7 @@ class Service:
         return [
             m.personalizer
             for m in self.models.values()
-            if m.personalizer.method.slow_prepare or m.personalizer.keeps(user)
+            if m.personalizer.method.slow_prepare or m.personalizer.is_cached(user)
         ]
 
     def _prepare_again(self, user: str, asking: Sequence[Personalizer]) -> None:
@@ -226,7 +222,7 @@ class Service:
         self.lost += 1
         asking = self._asking(user)
         for model in self.models.values():
-            model.personalizer.drop(user)
+            model.personalizer.evict(user)
         dropped = await self.off(self._forget)
         self._prepare_again(user, asking)
         return dropped
