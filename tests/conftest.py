@@ -1,4 +1,4 @@
-"""What several tests use: tiny models, and quiet libraries."""
+"""What several tests use: tiny models, databases, and how many examples a property is tried on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import postgres
 import tiny
+
+# A property is tried on few examples while one works and on many where a change is judged (`.ci/run`).
+settings.register_profile("fast", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
 @pytest.fixture(scope="session")

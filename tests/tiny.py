@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 TEXT = "a b c d e f g red blue green yes no what is your favourite colour tell me more please"
 WORDS = TEXT.split(" ")
 SPECIALS = ["<pad>", "<s>", "<eos>", "<unk>"]
@@ -31,6 +29,7 @@ def tokenizer(words: Sequence[str] = WORDS, chat: bool = True):
 
 def save_causal(folder: Path, words: Sequence[str] = WORDS, chat: bool = True, family: str = "llama") -> Path:
     """A random decoder-only model of 32 dimensions and 3 layers."""
+    import torch
     from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
     tok = tokenizer(words, chat)
@@ -48,6 +47,7 @@ def save_causal(folder: Path, words: Sequence[str] = WORDS, chat: bool = True, f
 
 def save_t5(folder: Path, words: Sequence[str] = WORDS) -> Path:
     """A random encoder-decoder model of 32 dimensions and 2 layers."""
+    import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     tok = tokenizer(words, chat=False)
@@ -63,6 +63,7 @@ def save_t5(folder: Path, words: Sequence[str] = WORDS) -> Path:
 
 def save_judge(folder: Path, words: Sequence[str] = WORDS, chat: bool = True) -> Path:
     """A random reward model of 32 dimensions and 2 layers: a decoder with one output."""
+    import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     tok = tokenizer(words, chat)

@@ -51,7 +51,7 @@ def sampling_of(i: int) -> Sampling:
     return Sampling(max_tokens=3 + 5 * (i % 3), temperature=float(i % 2), seed=i, stop=("red",) if i % 3 == 2 else ())
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrivals=st.lists(st.integers(0, 6), min_size=6, max_size=6))
 def test_each_answer_is_what_it_is_alone_whenever_the_others_come_and_go(backbone, arrivals) -> None:
     prompts, running = prompts_of(backbone), backbone.running()

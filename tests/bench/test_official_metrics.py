@@ -173,7 +173,6 @@ SENTENCES = st.lists(st.sampled_from(["the", "The", "cat", "cats", "sat.", "2", 
 
 
 @given(st.data(), st.sampled_from(CHOICES))
-@settings(max_examples=40, deadline=None)
 def test_labels_score_as_the_definitions_say(data, task):
     golds = data.draw(st.lists(LABELS[task], min_size=1, max_size=20))
     one = LABELS[task] | LABELS[task].map(lambda s: f" {s}\n") | LABELS[task].map(str.upper) | NOISE
@@ -181,20 +180,18 @@ def test_labels_score_as_the_definitions_say(data, task):
 
 
 @given(st.lists(st.tuples(NUMBERS | NOISE, LABELS["LaMP_3"]), min_size=1, max_size=20))
-@settings(max_examples=40, deadline=None)
 def test_ratings_score_as_the_definitions_say(rows):
     if all(abs(e) < 1e100 for e in errors(*map(list, zip(*rows, strict=True)))):  # else its square is no number
         check("LaMP_3", [p for p, _ in rows], [g for _, g in rows])
 
 
 @given(st.lists(st.tuples(SENTENCES | NOISE, SENTENCES | st.text(max_size=30)), min_size=1, max_size=8))
-@settings(max_examples=40, deadline=None)
 def test_texts_score_as_the_definitions_say(rows):
     check("LaMP_5", [p for p, _ in rows], [g for _, g in rows])
 
 
 @given(st.permutations(range(len(AWKWARD))))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_the_order_of_a_submission_does_not_matter(tmp_path_factory, order):
     folder: Path = tmp_path_factory.mktemp("order")
     golds = [STARS[i % 5] for i in range(len(AWKWARD))]

@@ -51,7 +51,7 @@ def a_board(method: str, title: str, result) -> Board:
     return Board((Table("time", (column,), (method,)),), {"baseline": method, "reference": title, "shuffled": "s"})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)  # the result is never changed
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the result is never changed
 @given(method=st.text(min_size=1), title=st.text(min_size=1))
 def test_no_name_breaks_the_table(make_result, method, title):
     made = a_board(method, title, make_result(0))

@@ -53,7 +53,7 @@ def test_an_export_that_cannot_be_written_is_an_error(run, store):
     assert "no/such/folder.jsonl" in result.stderr
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.builds(

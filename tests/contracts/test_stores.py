@@ -22,7 +22,7 @@ from personaplug.stores.base import Store, VectorRow
 CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {"sql": lambda folder: {"url": str(folder / "store.db")}}
 
 KEY = "hashing/8@1"
-PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 fresh = (f"user {n}" for n in itertools.count())  # hypothesis examples share a store, never a user
 
 

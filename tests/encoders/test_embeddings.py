@@ -9,7 +9,7 @@ from threading import Event
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
@@ -68,7 +68,6 @@ def test_views_of_a_behaviour_stand_side_by_side_and_are_encoded_in_one_go(monke
     assert VectorCache(encoder).of(History("eve"), "{input}", "{output}").shape == (0, 2 * encoder.width)
 
 
-@settings(max_examples=25, deadline=None)
 @given(first=users, second=users)
 def test_each_text_is_encoded_once_ever_across_caches_on_one_store(tmp_path_factory, first, second):
     store = SqlStore(SqlConfig(str(tmp_path_factory.mktemp("s") / "store.db")))
@@ -89,7 +88,6 @@ def test_each_text_is_encoded_once_ever_across_caches_on_one_store(tmp_path_fact
     store.close()
 
 
-@settings(max_examples=50, deadline=None)
 @given(outputs)
 def test_without_a_store_each_text_is_encoded_once_per_cache(answers):
     encoder = CountingEncoder()

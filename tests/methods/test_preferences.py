@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core import registry
@@ -311,7 +311,6 @@ def test_where_all_prompts_are_the_same_answers_are_compared_with_the_request(na
 
 
 @given(st.integers(1, 5), st.integers(0, 30), st.integers(0, 99))
-@settings(max_examples=40)
 def test_a_belief_grows_surer_with_each_pair_whatever_their_order(rank, n, seed):
     rng = np.random.default_rng(seed)
     prior, pairs = Belief(rng.normal(size=rank), np.eye(rank)), rng.normal(size=(n, rank)) * 3
@@ -327,7 +326,6 @@ def test_a_belief_grows_surer_with_each_pair_whatever_their_order(rank, n, seed)
 
 
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
-@settings(max_examples=40)
 def test_usefulness_is_how_much_the_variance_of_all_pairs_falls(rank, n, seed):
     rng = np.random.default_rng(seed)
     belief, pairs = Belief(rng.normal(size=rank), np.diag(rng.uniform(0.1, 3, rank))), rng.normal(size=(n, rank))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
@@ -200,7 +200,6 @@ def test_an_empty_answer_changes_no_message():
     assert method.personalize(ASKED, Profile(ada, state)).messages == ASKED.messages
 
 
-@settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60), tokens=st.integers(4, 120))
 def test_what_it_reads_fits_is_spread_over_the_history_and_has_the_newest(sizes, tokens):
     ada = history("ada", *(" ".join([f"w{i}"] * n) for i, n in enumerate(sizes)), inputs="q")
@@ -283,7 +282,6 @@ def test_texts_of_nothing_but_blanks_say_nothing():
     assert stats().personalize(ASKED, Profile(ada, stats().prepare(ada))).messages == ASKED.messages
 
 
-@settings(max_examples=40, deadline=None)
 @given(outputs=st.lists(st.text(st.characters(codec="utf-8"), max_size=30).filter(bool), min_size=1, max_size=8))
 def test_any_text_has_statistics_of_one_line_that_do_not_depend_on_its_order(outputs):
     words = [said(stats(), history("ada", *some)) for some in (outputs, outputs[::-1])]

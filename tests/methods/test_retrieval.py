@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
@@ -55,7 +55,6 @@ def rank(method: Retrieval, query: str, *outputs: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", RANKERS)
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_ranking_has_the_best_k_without_doubles_and_is_the_same_in_a_batch_as_alone(name, data):
     method = again(name, data.draw(st.sampled_from([0, 1, 3])))
@@ -200,7 +199,6 @@ def test_dense_puts_the_nearest_first():
     assert rank(method, "a red car", "a red car", "green tea", "the red car") == [0, 2]
 
 
-@settings(max_examples=30, deadline=None)
 @given(outputs, lines)
 def test_dense_ranks_by_cosine_with_the_newer_first_among_equals(texts, query):
     method = again("dense", 20)
@@ -289,14 +287,12 @@ def test_rrf_refuses_numbers_that_make_no_sense(config):
 # -- shared -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=30), st.integers(0, 35))
 def test_the_best_are_those_of_a_full_sort_with_the_newer_first(scores, k):
     full = sorted(range(len(scores)), key=lambda i: (-scores[i], -i))
     assert best(np.array(scores, np.float32), k) == full[:k]
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**16 - 1), st.integers(1, 5))
 def test_every_float16_is_widened_exactly(bits, e):
     number = np.array([bits], np.uint16).view(np.float16)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
@@ -41,7 +41,6 @@ TARGETS = [f"word{i} other" for i in range(10)]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["a", "a b", "c c"]))), st.integers(1, 4))
-@settings(max_examples=20, deadline=None)
 def test_cached_scores_are_the_backbones_own_in_order(tmp_path_factory, pairs, chunk) -> None:
     backbone = Counting()
     cache = ScoreCache(backbone, tmp_path_factory.mktemp("scores"), chunk)

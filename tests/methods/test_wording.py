@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.backbones.echo import EchoBackbone
@@ -55,7 +55,6 @@ def cost(kept, wording, backbone):
     return sum(backbone.count(m.content + "\n" * (not wording.item)) for m in written if m.content != "?")
 
 
-@settings(max_examples=150, deadline=None)
 @given(items, requests, wordings, st.integers(1, 60), st.sampled_from([EchoBackbone(), Pieces()]))
 def test_items_never_take_more_than_their_budget(found, request, wording, length, backbone):
     kept = Budget(length, backbone).cut(found, request, wording)
@@ -65,7 +64,6 @@ def test_items_never_take_more_than_their_budget(found, request, wording, length
     assert not kept or cost(kept, wording, backbone) <= room + slack
 
 
-@settings(max_examples=100, deadline=None)
 @given(items, requests, wordings, st.integers(1, 60))
 def test_the_request_is_never_cut_and_other_messages_stay(found, request, wording, length):
     kept = Budget(length, Pieces()).cut(found, request, wording)
@@ -79,14 +77,12 @@ def test_the_request_is_never_cut_and_other_messages_stay(found, request, wordin
         assert messages == request.messages
 
 
-@settings(max_examples=100, deadline=None)
 @given(items, requests)
 def test_what_fits_is_not_changed(found, request):
     wording = Wording(item="{input} {output}")
     assert Budget(10_000, EchoBackbone()).cut(found, request, wording) == found
 
 
-@settings(max_examples=100, deadline=None)
 @given(items, requests, wordings, st.integers(1, 60))
 def test_what_is_cut_is_the_end_of_a_text(found, request, wording, length):
     kept = Budget(length, Pieces()).cut(found, request, wording)
@@ -144,7 +140,6 @@ def test_turns_stand_between_the_instruction_and_the_conversation_with_the_best_
     assert [m.role for m in messages] == ["system", *["user", "assistant"] * 3, "user"]
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["", "in"]), st.sampled_from(["", "out"])).filter(any), max_size=5))
 def test_turns_alternate_even_where_nobody_asked_or_nothing_was_answered(pairs):
     messages = with_items(Request.of("ada", "?"), [b(o, i) for i, o in pairs], Wording())

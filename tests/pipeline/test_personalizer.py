@@ -70,7 +70,7 @@ def test_a_behaviour_is_in_effect_at_the_next_request(me):
     assert me.answer("ada", "hi") == "hi (3 of ada)"
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(st.lists(st.integers(0, 8), min_size=1, max_size=4), max_size=6))
 def test_observing_an_id_again_adds_nothing(tmp_path_factory, calls):
     opened = build("store", "sql", {"url": str(tmp_path_factory.mktemp("s") / "u.db")})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.methods.pplug import PaperConfig
@@ -106,7 +106,6 @@ def everybody(rows: int, n: int) -> torch.Tensor:
 
 
 @given(configs, st.integers(0, 6))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_an_empty_history_gets_the_unknown_users_finite_persona(config: PlugConfig, padding: int) -> None:
     plug, nobody = build(config), torch.zeros(1, padding, dtype=torch.bool)
@@ -117,7 +116,6 @@ def test_an_empty_history_gets_the_unknown_users_finite_persona(config: PlugConf
 
 
 @given(configs, st.booleans())
-@settings(deadline=None, max_examples=40)
 def test_gradients_are_finite_with_empty_histories_in_the_batch_and_from_the_first_step(
     config: PlugConfig, from_words: bool
 ) -> None:
@@ -132,7 +130,6 @@ def test_gradients_are_finite_with_empty_histories_in_the_batch_and_from_the_fir
 
 
 @given(configs, st.integers(1, 6), st.integers(0, 6), st.integers(0, 2**31))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_users_in_one_batch_get_what_each_gets_alone(config: PlugConfig, n: int, m: int, seed: int) -> None:
     plug, wide = build(config), E * config.views
@@ -147,7 +144,6 @@ def test_users_in_one_batch_get_what_each_gets_alone(config: PlugConfig, n: int,
 
 
 @given(configs, st.permutations(range(5)))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_the_order_of_behaviours_counts_only_where_a_pooling_says_so(config: PlugConfig, order: list[int]) -> None:
     plug, h, q = build(config), some(1, 5, E * config.views), torch.ones(1, E)
@@ -167,7 +163,6 @@ def test_with_recency_another_order_is_another_persona() -> None:
 
 
 @given(configs, st.integers(1, 6))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_weights_are_shares_of_which_nobody_takes_the_rest(config: PlugConfig, n: int) -> None:
     weights = build(config)(some(2, n, E * config.views), everybody(2, n), some(2, E)).weights
@@ -190,7 +185,6 @@ def test_nobody_is_one_more_behaviour_of_the_average_user() -> None:
 
 
 @given(configs, st.integers(1, 9), st.integers(0, 4))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_started_from_words_the_prefix_is_those_words_for_every_user(config: PlugConfig, w: int, n: int) -> None:
     plug, words = build(config), some(w, D)
@@ -216,7 +210,6 @@ def test_a_coordinate_that_never_varied_in_training_cannot_drown_the_others() ->
 
 
 @given(configs, st.integers(1, 5))
-@settings(deadline=None, max_examples=20)
 @torch.no_grad()
 def test_with_unit_length_keys_and_queries_have_it(config: PlugConfig, n: int) -> None:
     plug = build(dataclasses.replace(config, unit_length=True))
@@ -225,7 +218,6 @@ def test_with_unit_length_keys_and_queries_have_it(config: PlugConfig, n: int) -
 
 
 @given(configs, st.integers(1, 6), st.integers(0, 2**31))
-@settings(deadline=None, max_examples=40)
 @torch.no_grad()
 def test_influences_are_shares_that_agree_with_leaving_each_behaviour_out(
     config: PlugConfig, n: int, seed: int

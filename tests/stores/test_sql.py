@@ -138,7 +138,7 @@ def test_what_users_gave_waits_for_the_disk_and_what_can_be_made_again_does_not(
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.none() | st.floats(-9, 9)), max_size=8))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_counts_and_dates_of_a_user_are_those_of_the_history(path: Path, steps: list[Any]) -> None:
     store, user = SqlStore(SqlConfig(str(path))), str(uuid.uuid4())  # the examples share a store
     kept: dict[str, float | None] = {"first": 0.0}

@@ -128,7 +128,7 @@ behaviours_of_some_users = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=behaviours_of_some_users,
     group=st.booleans(),

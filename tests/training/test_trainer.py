@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
@@ -27,7 +27,6 @@ from personaplug.training.trainer import Draw, Training, TrainingConfig, newest_
     st.integers(1, 3),
     st.integers(0, 5),
 )
-@settings(deadline=None)
 def test_each_epoch_uses_every_request_once(lengths, batch, bucket, epochs, seed) -> None:
     config = TrainingConfig(epochs=epochs, batch_size=batch, bucket=bucket, seed=seed)
     draws = plan(lengths, config)
