@@ -169,7 +169,7 @@ class Experiment:
     def _fit(self, assembly: Assembly, label: str, folder: Path, log: Path) -> Fitted:
         run, method = assembly.run, assembly.method
         train = self.examples("train") if method.trained else []
-        dev = self.examples("dev") if method.trained and run.training.eval_every else []
+        dev = self.examples("dev") if method.trained and (run.training.eval_every or method.tunes_on_dev) else []
         self.encode(assembly, [*train, *dev])
         checkpoints = self.out / "checkpoints" / f"{label}-{_own(run)}"
         with self.watch(f"training {label}", 0):

@@ -293,7 +293,8 @@ class _Meter:
         self.personalize_seconds += time.perf_counter() - start
         scored = self._choose(indices, examples, profiles, prompts) if not _generates(self.info) else {}
         rest = [i for i, e in enumerate(examples) if (i, e.target) not in scored]
-        found = self.method.backbone.score([prompts[i] for i in rest], [examples[i].target for i in rest])
+        asked = [examples[i].request for i in rest], [profiles[i] for i in rest], [prompts[i] for i in rest]
+        found = self.method.score_answers(*asked, [examples[i].target for i in rest])
         scored |= {(i, examples[i].target): s for i, s in zip(rest, found, strict=True)}
         for i, example in enumerate(examples):
             own = scored[i, example.target]

@@ -158,12 +158,14 @@ class Prompt:
         position: where the prefix stands: `first` (before everything, as in the paper) or `last` (right before the
             answer), which decoder-only backbones take.
         adapter: the name of an adapter on the weights, or None.
+        bias: of a closed set of answers, nats added to the score of each; empty where nothing is added.
     """
 
     messages: tuple[Message, ...]
     prefix: Any | None = None
     position: Literal["first", "last"] = "first"
     adapter: str | None = None
+    bias: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def needs(self) -> Conditioning:

@@ -52,6 +52,7 @@ class Method(ABC):
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
     needs_preferences: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
     reranks: ClassVar[bool] = False  # whether it chooses among several answers, and not the backbone
+    tunes_on_dev: ClassVar[bool] = False  # whether `fit` chooses something on the development requests
     slow_prepare: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench stores such states
 
     def __init__(
@@ -143,9 +144,39 @@ class Method(ABC):
     def answer_many(
         self, requests: Sequence[Request], profiles: Sequence[Profile], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Completion]:
-        """Answers to the prompts that it made of these requests: the backbone's, unless it chooses among several."""
+        """Answers to the prompts that it made of these requests: the backbone's, unless it chooses among several.
+
+        Where a prompt names answers by its bias, the likeliest of these is the answer.
+        """
+        free = [i for i, p in enumerate(prompts) if not p.bias]
+        answers = dict(zip(free, self.backbone.generate([prompts[i] for i in free], sampling), strict=True))
+        named = [i for i in range(len(prompts)) if i not in answers]
+        asked = [requests[i] for i in named], [profiles[i] for i in named], [prompts[i] for i in named]
+        scored = self.score_options(*asked, [tuple(prompts[i].bias) for i in named]) if named else []
+        for i, found in zip(named, scored, strict=True):
+            best = max(zip(prompts[i].bias, found, strict=True), key=lambda pair: pair[1].logprob)[0]
+            answers[i] = self.backbone.counted(prompts[i], sampling, best)
+        return [answers[i] for i in range(len(prompts))]
+
+    def score_answers(
+        self,
+        requests: Sequence[Request],
+        profiles: Sequence[Profile],
+        prompts: Sequence[Prompt],
+        answers: Sequence[str],
+    ) -> list[Scored]:
+        """How likely one answer to each request is: the backbone's word and the prompt's bias, unless it knows better.
+
+        Args:
+            requests: what is asked.
+            profiles: of who asks.
+            prompts: those that it made of these requests.
+            answers: one a request.
+        """
         del requests, profiles
-        return self.backbone.generate(prompts, sampling)
+        found = self.backbone.score(prompts, answers)
+        biases = [p.bias.get(a, 0.0) for p, a in zip(prompts, answers, strict=True)]
+        return [Scored(s.logprob + bias, s.tokens) if bias else s for s, bias in zip(found, biases, strict=True)]
 
     def score_options(
         self,
@@ -154,7 +185,7 @@ class Method(ABC):
         prompts: Sequence[Prompt],
         options: Sequence[Sequence[str]],
     ) -> list[list[Scored]]:
-        """How likely each request's options are, each request with its own: the backbone's word, unless it chooses.
+        """How likely each request's options are, each request with its own: `score_answers` of each, unless it chooses.
 
         Args:
             requests: what is asked.
@@ -162,15 +193,16 @@ class Method(ABC):
             prompts: those that it made of these requests.
             options: what is chosen from.
         """
-        del requests, profiles
         # The options of a request share one Prompt object: the backbone runs it once.
-        pairs = [(prompt, option) for prompt, own in zip(prompts, options, strict=True) for option in own]
-        found = iter(self.backbone.score([prompt for prompt, _ in pairs], [option for _, option in pairs]))
+        at = [i for i, own in enumerate(options) for _ in own]
+        asked = [requests[i] for i in at], [profiles[i] for i in at], [prompts[i] for i in at]
+        found = iter(self.score_answers(*asked, [option for own in options for option in own]))
         return [[next(found) for _ in own] for own in options]
 
     def stream(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the same answer, as they come."""
-        del request, profile
+        if prompt.bias:
+            return iter([self.answer_many([request], [profile], [prompt], sampling)[0].text])
         return self.backbone.stream(prompt, sampling)
 
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:
