@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
 from personaplug.core.errors import ConfigError
-from personaplug.core.types import Example, Profile, Request, Weight
+from personaplug.core.types import Attribution, Example, Profile, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.closed import ClosedMethod, tensors_of
 from personaplug.methods.closed.counts import LEAST, Everybody, Floats, everybody
@@ -133,7 +133,7 @@ class Vote(ClosedMethod):
         return found if self.multilabel else found / found.sum()
 
     @override
-    def explain(self, request: Request, profile: Profile) -> list[Weight]:
+    def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         """The behaviours that named an option, by their share of the votes."""
         if not self.options or not len(profile.history):
             return []
@@ -141,4 +141,4 @@ class Vote(ClosedMethod):
         weights = ballot.weights(self._temperature)
         total = max(float(weights.sum()), 1e-12)
         order = np.argsort(-weights, kind="stable")
-        return [Weight(profile.history.behaviors[i], float(weights[i]) / total) for i in order if weights[i] > 0]
+        return [Attribution(profile.history.behaviors[i], float(weights[i]) / total) for i in order if weights[i] > 0]
