@@ -32,9 +32,9 @@ from personaplug.core.errors import DataError
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
+from personaplug.methods.plug import PlugMethodConfig
 from personaplug.metrics.bootstrap import paired_bootstrap
 from personaplug.pipeline.build import build_backbone
-from personaplug.plug.model import PlugConfig
 
 HERE = Path(__file__).parent
 SHARES = (0.1, 0.25)
@@ -94,7 +94,7 @@ def moved(method: Method, judge: Backbone, examples: Sequence[Example], rng: np.
 def shortened(method: Method, example: Example, rng: np.random.Generator) -> list[History]:
     """The whole history, then for each share without the heaviest, the lightest and each random draw."""
     config, history = method.config, example.history
-    if isinstance(config, PlugConfig):
+    if isinstance(config, PlugMethodConfig):
         history = history.last(config.max_history)  # what it reads: nothing older may take a removed one's place
     at = {b.id: i for i, b in enumerate(history)}
     named = [at[w.behavior.id] for w in method.explain(example.request, Profile(history))]

@@ -107,26 +107,6 @@ def test_token_logprobs_are_the_loss_token_by_token_and_zero_beyond_an_answer(ca
         assert logprobs[row, : count - 1].sum().item() == pytest.approx(scored.logprob, abs=1e-4)
 
 
-def test_a_prompt_does_not_diverge_from_itself_and_does_from_another(case) -> None:
-    backbone, position = case
-    prompts = [Prompt(p.messages) for p in prompts_of(position, 6)]
-    targets = ["yes please", "no", "a b c", "blue", "red red", "me"]
-    assert backbone.divergence(prompts, prompts, targets).tolist() == pytest.approx([0] * 6, abs=1e-5)
-    assert (backbone.divergence(prompts[1:], prompts[:-1], targets[1:]) > 1e-4).all()
-
-
-def test_divergence_does_not_depend_on_the_batch_and_leaves_cached_prompts_as_they_are(case) -> None:
-    backbone, position = case
-    students, targets = prompts_of(position, 5), ["yes please", "no", "a b c", "blue", "red red"]
-    teachers = [Prompt(p.messages) for p in prompts_of(position, 8)[3:]]
-    before = backbone.loss(students, targets)
-    together = backbone.divergence(students, teachers, targets)
-    for i, found in enumerate(together.tolist()):
-        alone = backbone.divergence(students[i : i + 1], teachers[i : i + 1], targets[i : i + 1])
-        assert found == pytest.approx(alone.item(), abs=1e-4)
-    torch.testing.assert_close(backbone.loss(students, targets), before, atol=1e-5, rtol=1e-5)
-
-
 def test_words_are_the_models_own_embeddings_without_special_tokens(case) -> None:
     backbone, _ = case
     embeds = backbone.words("red blue red")
@@ -147,12 +127,9 @@ def test_gradients_reach_the_prefix_and_only_the_prefix(case) -> None:
     before = {k: v.clone() for k, v in backbone.model.state_dict().items()}
     prefix = torch.randn(2, D, requires_grad=True)
     backbone.generate([Prompt((Message("user", "a b"),), prefix.detach(), position)], Sampling(max_tokens=2))
-    soft, teacher = Prompt((Message("user", "a b"),), prefix, position), Prompt((Message("user", "c d e"),))
-    for loss in (backbone.loss([soft], ["yes"]), backbone.divergence([soft], [teacher], ["yes"])):
-        prefix.grad = None
-        loss.sum().backward()
-        assert prefix.grad is not None
-        assert prefix.grad.abs().sum() > 0
+    backbone.loss([Prompt((Message("user", "a b"),), prefix, position)], ["yes"]).sum().backward()
+    assert prefix.grad is not None
+    assert prefix.grad.abs().sum() > 0
     assert all(p.grad is None for p in backbone.model.parameters())
     assert all(torch.equal(before[k], v) for k, v in backbone.model.state_dict().items())
 
@@ -205,17 +182,6 @@ def test_each_position_is_where_it_says(tiny_causal: Path) -> None:
         found.add(round(logprobs.sum().item(), 3))
     [without], _ = backbone.token_logprobs([Prompt(messages)], ["yes please"])
     assert len(found | {round(without.sum().item(), 3)}) == 3
-
-
-def test_divergence_is_the_mean_kl_of_the_teachers_next_tokens_to_the_prompts(tiny_causal: Path) -> None:
-    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
-    student, teacher = Prompt((Message("user", "a b c"),)), Prompt((Message("user", "tell me more please"),))
-    mine, theirs = (
-        by_hand(backbone, backbone.embed(backbone.prompt_ids(p.messages)), target="yes no") for p in (student, teacher)
-    )
-    expected = (theirs.exp() * (theirs - mine)).sum(-1).mean()
-    found = backbone.divergence([student], [teacher], ["yes no"])
-    assert found.item() == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_a_prompt_runs_once_for_all_users_with_a_late_persona(tiny_causal: Path) -> None:

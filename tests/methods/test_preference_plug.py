@@ -12,7 +12,6 @@ import torch
 from personaplug.core.types import Behavior, Example, History, Profile, Request
 from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.methods.base import Method
-from personaplug.methods.soft.fitting import Fitting
 from personaplug.training.trainer import Draw, TrainingConfig
 
 TASTES = ("amber", "birch", "coral")  # words of the tiny model
@@ -95,8 +94,8 @@ def test_a_side_of_which_nothing_is_said_counts_as_the_average(trained) -> None:
     [raw] = trained.views(up)
     assert not raw[:width].isnan().any()
     assert raw[width:].isnan().all()
-    filled = torch.cat([raw[:width], trained.plug.center[width:]])
-    for one, other in zip(trained.plug.read(raw[None]), trained.plug.read(filled[None]), strict=True):
+    filled = torch.cat([raw[:width], trained.plug.standard.mean[width:]])
+    for one, other in zip(trained.plug.project(raw[None]), trained.plug.project(filled[None]), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -104,8 +103,8 @@ def test_its_loss_is_that_of_the_liked_answers_and_how_little_they_are_preferred
     method = make_method("preference_plug", **SMALL)
     told, silent = asked(1), asked(2)
     silent = Example(silent.id, silent.request, silent.history, silent.target)
-    fitting = Fitting(method, [told, silent])
-    losses = fitting(**fitting.collate([Draw(0, 0), Draw(1, 0)]))
+    module = method.training_module([told, silent], [told, silent])
+    losses = module(**module.collate([Draw(0, 0), Draw(1, 0)]))
     prompts = method.personalize_many([told.request, silent.request], [Profile(told.history), Profile(silent.history)])
     liked = method.backbone.loss(prompts, [told.target, silent.target])
     disliked = method.backbone.loss(prompts[:1], [told.disliked])

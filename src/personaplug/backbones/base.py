@@ -130,9 +130,5 @@ class TrainableBackbone(SoftBackbone):
         return -logprobs.sum(-1) / counts
 
     @abstractmethod
-    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> torch.Tensor:
-        """KL(teacher || prompt) of the next token, mean over each target's tokens [b]; no gradient to the teachers."""
-
-    @abstractmethod
     def lengths(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> list[int]:
         """Number of tokens of each prompt with its target, prefix included: what batches are bucketed by."""

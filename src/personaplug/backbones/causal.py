@@ -228,19 +228,6 @@ class CausalBackbone(InProcessBackbone):
         return self._logits(*self._split(prompts), targets)
 
     @override
-    def _taught_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> Tensor:
-        return self._logits(*self._but_last(prompts), targets)[0]
-
-    def _but_last(self, prompts: Sequence[Prompt]) -> tuple[_Head | None, _Left]:
-        """Text prompts as what has run and their last tokens: these predict an answer's first, and so run again."""
-        if self._slides:  # such a cache has forgotten what it would need without its last column
-            return None, self._left(prompts)
-        head = self._prompt_head(prompts)
-        head.cache.crop(-1)
-        last = self._pad([self.embed(self.prompt_ids(p.messages)[-1:]) for p in prompts])
-        return _Head(head.cache, head.mask[:, :-1]), last
-
-    @override
     def _continue(self, prompts: Sequence[Prompt], rows: Tensor, targets: list[list[int]]) -> Tensor:
         head, left = self._split(prompts)
         if left.embeds.shape[1] > 1:

@@ -21,7 +21,7 @@ from personaplug.bench.plan import Entry, entries, main_label
 from personaplug.bench.report.showcase import used_texts
 from personaplug.bench.results import Curve, Result, Shown
 from personaplug.bench.states import StateCache
-from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.config import from_mapping, to_mapping, with_retired
 from personaplug.core.errors import ConfigError, PersonaplugError
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Conditioning, Example, Split
@@ -210,7 +210,7 @@ class Experiment:
         run, method = assembly.run, assembly.method
         info.check(assembly.part("backbone"), assembly.part("encoder") if assembly.vectors else None)
         pairs = {
-            "method": (info.config, to_mapping(method.config)),
+            "method": tuple(with_retired(type(method.config), c) for c in (info.config, to_mapping(method.config))),
             "training": (info.training, to_mapping(run.training) if method.trained else {}),
             "task": (info.data.get("task", {}), results.portable(run.task)),
         }

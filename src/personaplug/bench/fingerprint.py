@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from personaplug.core import registry
+from personaplug.core.config import with_retired
 from personaplug.core.types import Behavior, Example
 
 # Says nothing about the numbers.
@@ -16,6 +18,8 @@ _ASIDE = ("store", "methods", "bench")
 def fingerprint(run: Mapping[str, Any], **more: Any) -> str:
     """16 hex digits of a run as plain data and of whatever else counts."""
     plain = {k: v for k, v in run.items() if k not in _ASIDE}
+    if method := plain.get("method"):
+        plain["method"] = with_retired(registry.find("method", method["name"]).Config, method)
     if not more.get("trained"):
         plain.pop("training", None)
     return _digest([json.dumps([plain, more], sort_keys=True)])

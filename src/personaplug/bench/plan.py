@@ -122,13 +122,7 @@ def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfi
 
 def _task_prompt(run: RunConfig) -> dict[str, Any]:
     """As many soft tokens as the measured plug has, at the same place, none of which sees a user."""
-    from personaplug.plug.model import PlugConfig
-
     name, section = registry.split_section(run.method, "method")
     section = {k: v for k, v in section.items() if k not in ("encoder", "training")}
-    config = from_mapping(registry.find("method", name).Config, section, where=f"method {name!r}")
-    if not isinstance(config, PlugConfig):
-        return {"name": "task_prompt"}
-    tokens = config.persona_tokens + config.instruction_tokens
-    same = {"position": config.position, "scale": config.scale, "text": config.text, "start": config.start}
-    return {"name": "task_prompt", "instruction_tokens": tokens, **same}
+    cls = registry.find("method", name)
+    return dict(cls.control(from_mapping(cls.Config, section, where=f"method {name!r}")))

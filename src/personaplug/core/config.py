@@ -6,7 +6,7 @@ import dataclasses
 import re
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,32 @@ class NoConfig:
     """The configuration of a thing that has nothing to configure."""
 
 
+_RETIRED: dict[type[Any], Mapping[str, Any]] = {}
+
+
+def retired(**defaults: Any) -> Callable[[type[T]], type[T]]:
+    """Name fields that a configuration once had, with the defaults that they had.
+
+    A mapping that states such a default is read as if it did not; any other value is an error. Digests include the
+    defaults (`with_retired`), so that what was measured or trained before stays valid.
+    """
+
+    def note(cls: type[T]) -> type[T]:
+        _RETIRED[cls] = defaults
+        return cls
+
+    return note
+
+
+def with_retired(cls: type[Any], mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the fields that the configuration once had, at the defaults that they had."""
+    return {**_retired_of(cls), **mapping}
+
+
+def _retired_of(cls: type[Any]) -> dict[str, Any]:
+    return {k: v for base in reversed(cls.__mro__) for k, v in _RETIRED.get(base, {}).items()}
+
+
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config") -> T:
     """A dataclass from plain data: unknown keys and wrong types are errors, strings are read as numbers where needed.
 
@@ -31,6 +57,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
     """
     from pydantic import TypeAdapter, ValidationError
 
+    mapping = _without_retired(cls, mapping, where)
     _check_keys(cls, mapping, where)
     try:
         return TypeAdapter(cls).validate_python(dict(mapping))
@@ -108,6 +135,16 @@ def fill(template: str, values: Mapping[str, str], where: str) -> str:
         return values[match[1]]
 
     return _FIELD.sub(one, template)
+
+
+def _without_retired(cls: type[Any], mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+    old = _retired_of(cls)
+    for key in mapping.keys() & old.keys():
+        if _plain(mapping[key]) != _plain(old[key]):
+            raise ConfigError(
+                f"{where}: {key} = {mapping[key]!r}: this choice was removed, since it helped nowhere; leave it out"
+            )
+    return {k: v for k, v in mapping.items() if k not in old}
 
 
 def _check_keys(cls: type[Any], mapping: Mapping[str, Any], where: str) -> None:

@@ -53,9 +53,5 @@ class TrainableEncoder(Encoder):
     """An encoder of which a copy can be trained for queries; history vectors stay the frozen original's."""
 
     @abstractmethod
-    def copy_for_training(self, how: Literal["full", "lora"] = "full") -> nn.Module:
-        """A trainable copy: called with b texts it returns their query vectors [b, e], with gradients.
-
-        Args:
-            how: train all of it, or low-rank changes of its attention (LoRA, arXiv 2106.09685) alone.
-        """
+    def copy_for_training(self) -> nn.Module:
+        """A trainable copy: called with b texts it returns their query vectors [b, e], with gradients."""

@@ -110,21 +110,13 @@ class SentenceEncoder(TrainableEncoder):
                 progress(len(batch))
         return out
 
-    def copy_for_training(self, how: Literal["full", "lora"] = "full") -> nn.Module:
+    def copy_for_training(self) -> nn.Module:
         """A float32 copy that gives queries their vectors [b, e], with gradients."""
         if self.config.backend == "openvino":  # its graph has no gradients: the weights are loaded anew
             model = _load(self._found, pick_device(self.config.device), torch.float32)
         else:
             model = copy.deepcopy(self._model)
-        copied = _QueryEncoder(model, self.config)
-        if how == "lora":
-            try:
-                from peft import LoraConfig, inject_adapter_in_model
-            except ModuleNotFoundError as error:
-                raise missing_extra("query_encoder = 'lora'", error) from error
-            copied.requires_grad_(False)
-            inject_adapter_in_model(LoraConfig(r=8, target_modules="all-linear"), copied.model[0].auto_model)
-        return copied
+        return _QueryEncoder(model, self.config)
 
     def _lengths(self, texts: Sequence[str], prefix: str) -> list[int]:
         """Tokens of each text, at most the model's maximum."""

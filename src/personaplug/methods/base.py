@@ -85,6 +85,12 @@ class Method(ABC):
         del config
         return False
 
+    @classmethod
+    def control(cls, config: Any) -> Mapping[str, Any]:
+        """The section of the method that learns the same without a user: the `task prompt` row of a table."""
+        del config
+        return {"name": "task_prompt"}
+
     def fit(
         self, train: Sequence[Example], dev: Sequence[Example], training: TrainingConfig, folder: Path
     ) -> TrainingResult | None:
@@ -98,10 +104,7 @@ class Method(ABC):
 
     def weights_digest(self) -> str:
         """16 hex digits of what it learnt: states that other weights prepared are never used."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, tensor in sorted(self.tensors().items()):
-            digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return digest_of(self.tensors())
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take the tensors of an artifact."""
@@ -253,6 +256,14 @@ class OnTopOfText(Method):
     def text_key(self) -> str:
         """The text method's part of the key."""
         return f"+{self.text.key}" if self.text else ""
+
+
+def digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """16 hex digits of named tensors."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | None:

@@ -1,139 +1,163 @@
 """Our Persona-Plug as a method: fit the plug, prepare a user's vectors, pool them for each request.
 
-Shapes: b: batch, n: behaviours (padded), v: views, e: encoder width, m: projector width, p: poolings, i + k: prefix
-tokens, d: model width.
+Shapes: b: batch, n: behaviours (padded), v: views, e: encoder width, p: poolings, i + k: prefix tokens, d: model width.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from personaplug.backbones.base import Backbone, SoftBackbone, TrainableBackbone
-from personaplug.core.errors import ConfigError, MismatchError
-from personaplug.core.types import Attribution, Conditioning, Example, History, Profile, Prompt, Request, State
+from personaplug.backbones.base import Backbone
+from personaplug.core.config import retired
+from personaplug.core.errors import ConfigError
+from personaplug.core.types import Attribution, Behavior, Example, History, Profile, Prompt, Request, State
 from personaplug.encoders.base import TrainableEncoder
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.methods.base import OnTopOfText, build_text, text_needs_encoder
+from personaplug.methods.base import digest_of
 from personaplug.methods.soft import gate
-from personaplug.methods.soft.fitting import Fitting
-from personaplug.plug.model import Plug, PlugConfig
+from personaplug.methods.soft.fitting import Histories, Objective, PlugTraining, Targets
+from personaplug.methods.soft.method import SoftMethod, seeded
+from personaplug.plug import POOLINGS, Plug, PlugConfig
+from personaplug.plug.attribution import influence
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import Training, TrainingConfig, TrainingResult
+from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 
-class PlugMethod(OnTopOfText):
+@retired(peers=0, projector_width=0, scale=0.0, query_prefix="", teacher={})
+@dataclass(frozen=True, slots=True)
+class PlugMethodConfig(PlugConfig):
+    """The plug's shape, and how it is trained and used; the defaults are ours, `pplug` is the paper.
+
+    Attributes:
+        position: `first` (before the whole prompt, as in the paper) or `last` (right before the answer).
+        start: what the soft tokens are before training: `random`, or the last `words` of the task's instruction (line
+            breaks where it has none), from which the projector's output then leads away.
+        history_text: template, or templates, of what the encoder sees of a behaviour, each view encoded alone; queries
+            are compared with the first. Empty means the task's own.
+        query_encoder: of queries alone: `frozen`, or a copy of the encoder that is trained in `full`.
+        objective: what is learnt: `nll` (next-token loss, arXiv 2409.11901, eq. 6), `options` (the right one of the
+            task's options) or `preference` (`nll`, and that what the user disliked is less likely).
+        history_dropout: while training, up to this share of a history is left out, drawn afresh at each use.
+        max_history: at most this many behaviours, the newest (while training: a random subset).
+        text: section of a text method whose messages the persona joins, as {name = "bm25", k = 1}; empty is none.
+        gate: add that text only where a learned gate expects it to help.
+    """
+
+    position: Literal["first", "last"] = "last"
+    start: Literal["random", "words"] = "words"
+    history_text: str | tuple[str, ...] = ("{input}", "{output}")
+    query_encoder: Literal["frozen", "full"] = "frozen"
+    objective: Objective = "nll"
+    history_dropout: float = 0.5
+    max_history: int = 512
+    text: Mapping[str, Any] = field(default_factory=dict)
+    gate: bool = False
+
+    def __post_init__(self) -> None:
+        PlugConfig.__post_init__(self)
+        if self.max_history < 1:
+            raise ValueError(f"max_history is {self.max_history}, expected at least 1")
+        if not 0.0 <= self.history_dropout < 1.0:
+            raise ValueError(f"history_dropout is {self.history_dropout}, expected a share in [0, 1)")
+        if self.gate and not self.text:
+            raise ValueError("gate = true needs a text method to let through; set text = {name = 'recent', k = 2}")
+
+    @property
+    def views(self) -> int:
+        """How many vectors a behaviour has, v."""
+        return 1 if isinstance(self.history_text, str) else max(len(self.history_text), 1)
+
+    @property
+    def uses_query(self) -> bool:
+        """Whether a persona depends on the request."""
+        return any(POOLINGS[p].uses_query for p in self.poolings)
+
+
+class PlugMethod(SoftMethod):
     """One learned persona per user as soft tokens; new users cost no training."""
 
-    Config: ClassVar[type[Any]] = PlugConfig
+    Config: ClassVar[type[Any]] = PlugMethodConfig
     summary = "a learned persona per user, as soft tokens in front of the frozen model"
     source = "Persona-Plug, arXiv 2409.11901, with our defaults"
-    needs = Conditioning.TEXT | Conditioning.PREFIX
-    trained = True
-    config: PlugConfig
+    SAVED_AS: ClassVar[Mapping[str, str]] = {
+        "standard.mean": "center",
+        "standard.std": "spread",
+        "null_user": "nobody",
+        "prototypes.means": "prototypes",
+        "prototypes.shares": "prototype_shares",
+        "prototypes.log_sharpness": "likeness",
+    }
+    config: PlugMethodConfig
 
     def __init__(
         self,
-        config: PlugConfig,
+        config: PlugMethodConfig,
         *,
         backbone: Backbone,
         vectors: VectorCache | None = None,
         task: TaskInfo | None = None,
     ) -> None:
         super().__init__(config, backbone=backbone, vectors=vectors, task=task)
-        if not isinstance(backbone, SoftBackbone):
-            raise MismatchError(
-                f"method {self.name!r} needs a backbone that knows its token embeddings, not {backbone.key!r}"
-            )
-        self.backbone: SoftBackbone = backbone
         given = config.history_text or (task.history_text if task else "{input} {output}")
         self.templates = (given,) if isinstance(given, str) else given
-        self.device = backbone.device
-        self.encoder_width = self.needed_vectors().encoder.width if config.persona_tokens else backbone.width
+        self.encoder_width = self.needed_vectors().encoder.width
         self.query_encoder: nn.Module | None = None
         self.gate = gate.Gate().to(self.device) if config.gate else None
-        self.teacher = build_text(config.teacher, self.name, backbone=backbone, vectors=vectors, task=task)
-        self._check()
         self._build(seed=0)
 
-    def _check(self) -> None:
-        """Refuse choices that contradict each other or the task."""
-        task = self.task
-        if self.config.objective == "options" and task is not None and task.kind not in ("choice", "rating"):
-            raise ConfigError(
-                f"method {self.name!r}: objective 'options' needs a task of kind choice or rating, and "
-                f"{task.name!r} is of kind {task.kind}; use nll"
-            )
-        if self.config.gate and not (self.config.text and self.config.persona_tokens):
-            raise ConfigError(
-                f"method {self.name!r}: gate = true needs persona tokens and a text method to let through; "
-                'set text = {name = "recent", k = 2}'
-            )
-
     def _build(self, seed: int) -> None:
-        """Fresh weights from a seed, without disturbing anybody else's random numbers."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            backbone = self.backbone
-            self.plug = Plug(self.config, self.encoder_width, backbone.width, backbone.token_norm).to(self.device)
-        if self.config.start == "words":
-            words = (self.task.instruction if self.task else "") or _NO_WORDS
-            found = self.backbone.words(words)
-            if len(found):  # a tokenizer may have no line breaks
-                self.plug.start_from(found.float())
-        if self.config.query_encoder != "frozen":
+        """Fresh weights from a seed."""
+        config, backbone = self.config, self.backbone
+        with seeded(seed):
+            plug = Plug(config, self.encoder_width, backbone.width, backbone.token_norm, config.views)
+            self.plug = plug.to(self.device)
+        words = self.first_words()
+        if words is not None:
+            self.plug.start_from(words)
+        if config.query_encoder != "frozen":
             encoder = self.needed_vectors().encoder
             if not isinstance(encoder, TrainableEncoder):
                 raise ConfigError(
-                    f"method {self.name!r}: query_encoder = {self.config.query_encoder!r}, but encoder "
-                    f"{encoder.key!r} cannot be trained; use query_encoder = 'frozen' or the encoder sentence"
+                    f"method {self.name!r}: query_encoder = {config.query_encoder!r}, but encoder {encoder.key!r} "
+                    "cannot be trained; use query_encoder = 'frozen' or the encoder sentence"
                 )
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                self.query_encoder = encoder.copy_for_training(self.config.query_encoder).to(self.device)
-        self._key = ""
+            with seeded(seed):
+                self.query_encoder = encoder.copy_for_training().to(self.device)
+        self._digest = ""
 
     @property
     @override
     def history_templates(self) -> tuple[str, ...]:
-        return self.templates if self.config.persona_tokens else ()
+        return self.templates
 
     @classmethod
     @override
-    def needs_encoder(cls, config: PlugConfig) -> bool:
-        return config.persona_tokens > 0 or text_needs_encoder(config.text) or text_needs_encoder(config.teacher)
+    def needs_encoder(cls, config: PlugMethodConfig) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def control(cls, config: PlugMethodConfig) -> Mapping[str, Any]:
+        tokens = config.persona_tokens + config.instruction_tokens
+        same = {"position": config.position, "text": config.text, "start": config.start}
+        return {"name": "task_prompt", "instruction_tokens": tokens, **same}
 
     @property
+    @override
     def key(self) -> str:
         """Name, weights and encoder: states that another plug prepared are never used."""
-        if not self._key:
-            encoder = self.vectors.encoder.key if self.vectors else "-"
-            self._key = (
-                f"{self.name}:{_STATES}:{self.weights_digest()}:{encoder}:{'|'.join(self.templates)}{self.text_key}"
-            )
-        return self._key
+        encoder = self.needed_vectors().encoder.key
+        return f"{self.name}:{_STATES}:{self.weights_digest()}:{encoder}:{'|'.join(self.templates)}{self.text_key}"
 
     # -- once, over many users ------------------------------------------------------------------------------------
-
-    @property
-    def trainable(self) -> TrainableBackbone:
-        """Its backbone, if gradients flow through it.
-
-        Raises:
-            MismatchError: they do not.
-        """
-        if not isinstance(self.backbone, TrainableBackbone):
-            raise MismatchError(
-                f"method {self.name!r} is trained through a model in this process, and {type(self.backbone).__name__} "
-                f"runs elsewhere: train it on a backbone of the same weights ({self.backbone.key})"
-            )
-        return self.backbone
 
     @override
     def fit(
@@ -142,103 +166,67 @@ class PlugMethod(OnTopOfText):
         """Train the plug on the requests' targets (eq. 6: next-token loss); the backbone stays as it is."""
         self._build(training.seed)
         examples = [*train, *dev]
-        written = self._with_text(examples)
-        fitting = Fitting(self, written, examples if self.gate else ())
-        if self.config.persona_tokens:
-            vectors = fitting.matrix[fitting.rows_of(len(train))].to(self.device).float()
-            if self.config.standardize and len(vectors):
-                self.plug.set_statistics(vectors)
-            if self.config.peers and len(vectors):
-                self.plug.set_peers(vectors, training.seed)
-            if self.config.prototypes and len(vectors):
-                self.plug.set_prototypes(fitting.users(len(train)), training.seed)
-        result = Training(
-            module=fitting,
-            collate=fitting.collate,
-            lengths=fitting.lengths[: len(train)],
-            config=training,
-            folder=folder,
-            dev=len(dev),
-        ).run()
-        fitting.eval()
+        written = self.with_text(examples)
+        module = self.training_module(examples, written)
+        self._look_at(module.histories, len(train), training.seed)
+        result = self.train_module(module, (len(train), len(dev)), training, folder)
         if self.gate is not None:
             # Requests that nothing was trained on, where there are some.
             chosen = slice(len(train), None) if dev else slice(0, _GATED)
             self._fit_gate(self.gate, examples[chosen], written[chosen])
-        self._key = ""
         return result
 
-    @torch.inference_mode()
+    def training_module(self, examples: Sequence[Example], written: Sequence[Example]) -> PlugTraining:
+        """What is trained, of examples without and with the text method's messages."""
+        config = self.config
+        targets = Targets(self.trainable, written, config.position, config.objective, examples if self.gate else ())
+        histories = Histories(examples, self._embedded, config.history_dropout, config.max_history)
+        queries: Tensor | nn.Module | None = None
+        if config.uses_query:
+            queries = self.query_encoder or self.queries([e.request.query for e in examples]).cpu()
+        return PlugTraining(self.plug, targets, histories, queries)
+
+    def _embedded(self, behaviors: tuple[Behavior, ...]) -> Tensor:
+        return self.views(History("", behaviors))
+
+    def _look_at(self, histories: Histories, train: int, seed: int) -> None:
+        """Take what the training histories say before any training: statistics and prototype users."""
+        vectors = histories.distinct(train).to(self.device)
+        if self.config.standardize and len(vectors):
+            self.plug.standard.fit(vectors)
+        if self.plug.prototypes is not None and len(vectors):
+            users = [self.plug.standard(own.to(self.device)) for own in histories.by_user(train)]
+            self.plug.prototypes.fit(users, self.plug.inner.weight, seed)
+
     def _fit_gate(self, fresh: gate.Gate, plain: Sequence[Example], written: Sequence[Example]) -> None:
         """Compare the answers' likelihood with and without the text, both with the persona."""
-        looked, gain = [], []
-        for start in range(0, len(plain), _BATCH):
-            here = plain[start : start + _BATCH]
-            profiles = [Profile(e.history, self._prepare(e.history)) for e in here]
-            prefixes, seen = self._personas([e.request for e in here], profiles)
-            position, targets = self.config.position, [e.target for e in here]
-            nats = [
-                self.trainable.loss(
-                    [Prompt(e.request.messages, p, position) for e, p in zip(side, prefixes, strict=True)], targets
-                )
-                for side in (here, written[start : start + _BATCH])
-            ]
-            gain.append(nats[0] - nats[1])
-            looked.append(seen)
-        fresh.fit(torch.cat(looked), torch.cat(gain))
 
-    def _with_text(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples with the text method's messages, as requests will have them."""
-        if self.text is None:
-            return list(examples)
-        histories = [e.history for e in examples]
-        states = self.with_text_states([None] * len(histories), histories)
-        profiles = [Profile(h, s) for h, s in zip(histories, states, strict=True)]
-        requests = self.text_requests([e.request for e in examples], profiles)
-        return [dataclasses.replace(e, request=r) for e, r in zip(examples, requests, strict=True)]
+        def personas(examples: Sequence[Example]) -> tuple[list[Tensor], Tensor]:
+            profiles = [Profile(e.history, self._prepare(e.history)) for e in examples]
+            return self._personas([e.request for e in examples], profiles)
 
-    def taught(self, examples: Sequence[Example]) -> list[Prompt]:
-        """What the teacher reads for each example: the user's behaviours as text; nothing where there is no teacher."""
-        if self.teacher is None:
-            return []
-        states = self.teacher.prepare_many([e.history for e in examples])
-        profiles = [Profile(e.history, s) for e, s in zip(examples, states, strict=True)]
-        return self.teacher.personalize_many([e.request for e in examples], profiles)
+        gate.learn(fresh, self.trainable, (plain, written), personas, self.config.position)
 
     @override
-    def tensors(self) -> dict[str, Tensor]:
-        return {f"{part}{k}": v for part, module in self._trained().items() for k, v in _learnt(module).items()}
-
-    def _trained(self) -> dict[str, nn.Module]:
-        """The parts that an artifact keeps, and how the names of their tensors begin."""
+    def parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module | None] = {"": self.plug, "query_encoder.": self.query_encoder, "gate.": self.gate}
         return {name: module for name, module in parts.items() if module is not None}
 
     @override
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take trained tensors.
+        super().load_tensors({k: v for k, v in tensors.items() if k not in _RETIRED_TENSORS or v.numel()})
 
-        Raises:
-            MismatchError: they are of a plug of another shape.
-        """
-        left = dict(tensors)
-        try:
-            for part, module in reversed(self._trained().items()):
-                mine = [k for k in left if k.startswith(part)]
-                given = {k.removeprefix(part): left.pop(k) for k in mine}
-                own = _learnt(module)
-                module.load_state_dict({**{k: v for k, v in module.state_dict().items() if k not in own}, **given})
-        except RuntimeError as error:
-            cause = str(error).splitlines()[-1].strip()
-            raise MismatchError(f"method {self.name!r}: the saved weights do not fit: {cause}") from None
-        self.plug.eval()
-        self._key = ""
+    @override
+    def weights_digest(self) -> str:
+        if not self._digest:
+            self._digest = digest_of({**self.tensors(), **dict.fromkeys(_RETIRED_TENSORS, torch.empty(0))})
+        return self._digest
 
     # -- per user, stored -----------------------------------------------------------------------------------------
 
     @override
     def prepare(self, history: History) -> State | None:
-        """Project the history: what needs no query pooled [p, m]; for what does, keys [n, e] and values [n, m] too."""
+        """Project the history: what needs no query pooled [p, d]; for what does, keys [n, e] and values [n, d] too."""
         return self.with_text_states([self._prepare(history)], [history])[0]
 
     @override
@@ -247,7 +235,7 @@ class PlugMethod(OnTopOfText):
         if profile.state is None or "keys" not in profile.state or self.config.prototypes:
             return None
         rows = []
-        for name, new in zip(("keys", "values"), self._read(added), strict=True):
+        for name, new in zip(("keys", "values"), self._project(added), strict=True):
             old = torch.as_tensor(profile.state[name], device=self.device)
             rows.append(torch.cat([old, new])[-self.config.max_history :])
         behaviors = profile.history.behaviors + added.behaviors
@@ -255,34 +243,30 @@ class PlugMethod(OnTopOfText):
         return self.with_text_states([self._state(rows[0], rows[1])], [history])[0]
 
     @torch.inference_mode()
-    def _prepare(self, history: History) -> State | None:
-        if not self.config.persona_tokens:
-            return None
+    def _prepare(self, history: History) -> State:
         vectors = self.views(history.last(self.config.max_history))
-        everybody = torch.ones(1, len(vectors), dtype=torch.bool, device=self.device)
-        alike = [self.plug.alike(vectors[None], everybody)[0]] if self.config.prototypes else []
-        return self._state(*self._halved(vectors), alike)
+        mask = torch.ones(1, len(vectors), dtype=torch.bool, device=self.device)
+        keys, values = self.plug.project(vectors)
+        return self._state(keys.half(), values.half(), self.plug.prototype_values(vectors[None], mask)[0])
 
-    def _state(self, keys: Tensor, values: Tensor, alike: Sequence[Tensor] = ()) -> State:
-        """What is stored of keys [n, e] and values [n, m] in half precision, and of prototype users [1, m] if any."""
+    def _state(self, keys: Tensor, values: Tensor, prototypes: Tensor | None = None) -> State:
+        """What is stored of keys [n, e] and values [n, d] in half precision, and of prototype users [1 or 0, d]."""
         mask = torch.ones(1, len(keys), dtype=torch.bool, device=self.device)
-        weights = self.plug.weights(keys[None], mask, None, self.plug.static)
-        kept = {"static": torch.cat([self.plug.pooled(values[None], weights)[0], *alike]).half()}
+        weights = self.plug.weights(keys[None], mask, None, self.plug.static_poolings)
+        pooled = self.plug.pooled(values[None], weights)[0]
+        stored = {"static": (pooled if prototypes is None else torch.cat([pooled, prototypes])).half()}
         if self._compares:
-            kept |= {"keys": keys, "values": values}
-        return {name: part.cpu().numpy() for name, part in kept.items()}
+            stored |= {"keys": keys, "values": values}
+        return {name: part.cpu().numpy() for name, part in stored.items()}
 
     @property
     def _compares(self) -> bool:
         """Whether requests are compared with behaviours."""
-        return self.config.wants_query or self.gate is not None
+        return self.config.uses_query or self.gate is not None
 
-    def _read(self, history: History) -> tuple[Tensor, Tensor]:
-        """Keys [n, e] and values [n, m] of the newest behaviours, in half precision as they are stored."""
-        return self._halved(self.views(history.last(self.config.max_history)))
-
-    def _halved(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.plug.read(vectors)
+    def _project(self, history: History) -> tuple[Tensor, Tensor]:
+        """Keys [n, e] and values [n, d] of the newest behaviours, in half precision as they are stored."""
+        keys, values = self.plug.project(self.views(history.last(self.config.max_history)))
         return keys.half(), values.half()
 
     def views(self, history: History) -> Tensor:
@@ -299,9 +283,9 @@ class PlugMethod(OnTopOfText):
     def personalize_many(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Prompt]:
         if not requests:
             return []
-        prefixes, looked = self._personas(requests, profiles)
+        prefixes, features = self._personas(requests, profiles)
         written = list(requests)
-        opened = range(len(requests)) if self.gate is None else self.gate(looked).nonzero()[:, 0].tolist()
+        opened = range(len(requests)) if self.gate is None else self.gate(features).nonzero()[:, 0].tolist()
         texts = self.text_requests([requests[i] for i in opened], [profiles[i] for i in opened])
         for i, text in zip(opened, texts, strict=True):
             written[i] = text
@@ -312,14 +296,13 @@ class PlugMethod(OnTopOfText):
     @torch.inference_mode()
     def _personas(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> tuple[list[Tensor], Tensor]:
         """Each request's prefix [i + k, d], and what the gate looks at [b, f] (f is 0 where there is no gate)."""
-        if not self.config.persona_tokens:
-            return [self.plug.nobodys_prefix()[0]] * len(requests), torch.zeros(len(requests), 0, device=self.device)
         queries: Sequence[Tensor | None] = [None] * len(requests)
         if self._compares:
-            queries = list(self.plug.query(self.queries([r.query for r in requests])))
-        pairs = [self._pooled(s, q) for s, q in zip(self._states(profiles), queries, strict=True)]
-        pooled, looked = (torch.cat(part) for part in zip(*pairs, strict=True))
-        return list(self.plug.prefix(pooled)), looked
+            queries = list(self.plug.standard(self.queries([r.query for r in requests])))
+        states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
+        pairs = [self._pooled(s, q) for s, q in zip(states, queries, strict=True)]
+        pooled, features = (torch.cat(part) for part in zip(*pairs, strict=True))
+        return list(self.plug.prefix(pooled)), features
 
     def _pooled(self, state: State, query: Tensor | None) -> tuple[Tensor, Tensor]:
         """One user's pooled values [1, p, m] for a query [e], and what the gate looks at [1, f].
@@ -328,50 +311,40 @@ class PlugMethod(OnTopOfText):
         """
         plug = self.plug
         part = {name: torch.as_tensor(state[name], device=self.device)[None] for name in _PARTS if name in state}
-        pooled = plug.inner.bias.new_empty(1, plug.tracks, len(plug.inner.bias))
-        pooled[:, plug.unasked] = part["static"].float()
-        looked = pooled.new_zeros(1, 0)
+        static, width = part["static"].float(), plug.inner.out_features
+        pooled = static.new_empty(1, static.shape[1] + len(plug.query_poolings), width)
+        # Prototype users, if any, stand after the poolings.
+        pooled[:, [i for i in range(pooled.shape[1]) if i not in plug.query_poolings]] = static
+        features = pooled.new_zeros(1, 0)
         if query is not None:
             mask = torch.ones(part["keys"].shape[:2], dtype=torch.bool, device=self.device)
-            weights = plug.weights(part["keys"], mask, query[None], plug.asked)
-            pooled[:, plug.asked] = plug.pooled(part["values"], weights)
+            weights = plug.weights(part["keys"], mask, query[None], plug.query_poolings)
+            pooled[:, plug.query_poolings] = plug.pooled(part["values"], weights)
             if self.gate is not None:
-                looked = gate.features(part["keys"].float(), mask, query[None])
-        return pooled, looked
-
-    def _states(self, profiles: Sequence[Profile]) -> list[State]:
-        states = [p.state if p.state is not None else self._prepare(p.history) for p in profiles]
-        return [s for s in states if s is not None]
+                features = gate.features(part["keys"].float(), mask, query[None])
+        return pooled, features
 
     def queries(self, texts: Sequence[str]) -> Tensor:
         """Raw query vectors [b, e]; gradients flow where the query encoder is trained."""
-        prefixed = [self.config.query_prefix + t for t in texts]
         if self.query_encoder is not None:
-            return self.query_encoder(prefixed)
-        return torch.as_tensor(self.needed_vectors().query(prefixed)).to(self.device)
+            return self.query_encoder(list(texts))
+        return torch.as_tensor(self.needed_vectors().query(list(texts))).to(self.device)
 
     @override
     @torch.inference_mode()
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:
         history = profile.history.last(self.config.max_history)
-        if not self.config.persona_tokens or not history.behaviors:
+        if not history.behaviors:
             return []
-        keys, values = self._read(history)
-        asked = self.plug.query(self.queries([request.query])) if self.config.wants_query else None
-        weights = self.plug.weights(keys[None], torch.ones_like(keys[None, :, 0], dtype=torch.bool), asked)[0]
-        shares = self.plug.influence(values.float(), weights).tolist()
+        keys, values = self._project(history)
+        query = self.plug.standard(self.queries([request.query])) if self.config.uses_query else None
+        weights = self.plug.weights(keys[None], torch.ones_like(keys[None, :, 0], dtype=torch.bool), query)[0]
+        shares = influence(self.plug, values.float(), weights).tolist()
         pairs = [Attribution(b, w) for b, w in zip(history, shares, strict=True)]
         return sorted(pairs, key=lambda w: -w.weight)
 
 
-def _learnt(module: nn.Module) -> dict[str, Tensor]:
-    """A module's tensors without its frozen parameters (a low-rank change stands on an encoder that all have)."""
-    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
-    return {k: v for k, v in module.state_dict().items() if k not in frozen}
-
-
 _PARTS = ("static", "keys", "values")  # of a state; others are the text method's
-_STATES = 3  # what a state holds: rises when that changes, so that stored ones of before are made anew
-_NO_WORDS = "\n"  # where there is no instruction: nothing that would change an answer
-_BATCH = 32  # requests, while the gate is fitted
+_STATES = 3  # version of what a state holds; bump to invalidate stored states
+_RETIRED_TENSORS = ("peer_keys", "peer_views")  # empty in every artifact that still loads, and part of its digest
 _GATED = 512  # training requests that the gate is fitted on, where there is no development set

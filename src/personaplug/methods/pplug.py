@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from personaplug.methods.plug import PlugMethod
-from personaplug.plug.model import PlugConfig
+from personaplug.methods.plug import PlugMethod, PlugMethodConfig
 
 
 @dataclass(frozen=True, slots=True)
-class PaperConfig(PlugConfig):
+class PaperConfig(PlugMethodConfig):
     """The paper's choices; each can still be set.
 
     The one deliberate difference: the scale is the backbone's own mean token-embedding norm, where the released code
-    has 539.9738, a constant that fits one model. Give encoders that want it a `query_prefix`; for BGE it is
+    has 539.9738, a constant that fits one model. Give encoders that want it their own `query_prefix`; for BGE it is
     "Represent this sentence for searching relevant passages:".
     """
 
@@ -26,7 +25,7 @@ class PaperConfig(PlugConfig):
     history_text: str | tuple[str, ...] = ""
     unit_length: bool = True
     standardize: bool = False
-    query_encoder: Literal["frozen", "lora", "full"] = "full"
+    query_encoder: Literal["frozen", "full"] = "full"
 
 
 class PaperPlug(PlugMethod):

@@ -13,14 +13,14 @@ from typing_extensions import override
 
 from personaplug.core.types import History
 from personaplug.data.feedback import answers_of
-from personaplug.methods.plug import PlugMethod
-from personaplug.plug.model import Objective, PlugConfig
+from personaplug.methods.plug import PlugMethod, PlugMethodConfig
+from personaplug.methods.soft.fitting import Objective
 
 _SIDES = ("liked", "disliked")
 
 
 @dataclass(frozen=True, slots=True)
-class PreferencePlugConfig(PlugConfig):
+class PreferencePlugConfig(PlugMethodConfig):
     """The plug's choices where behaviours are feedback on answers.
 
     Each behaviour has two views: the answer that was liked and the one that was disliked, both by `history_text`; where
@@ -37,7 +37,7 @@ class PreferencePlugConfig(PlugConfig):
     history_dropout: float = 0.9
 
     def __post_init__(self) -> None:
-        PlugConfig.__post_init__(self)
+        PlugMethodConfig.__post_init__(self)
         if not isinstance(self.history_text, str):
             raise ValueError(f"history_text is {self.history_text}, expected one template, for either answer")
 

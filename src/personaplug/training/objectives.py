@@ -20,22 +20,6 @@ def nll(logprobs: Tensor, counts: Tensor) -> Tensor:
     return -logprobs.sum(-1) / counts
 
 
-def weighted(logprobs: Tensor, without: Tensor, counts: Tensor) -> Tensor:
-    """`nll` with each token weighted by how much the persona changes it (arXiv 2603.06595, 2506.02368).
-
-    The weight is a floor plus |log p(with the persona) - log p(without)|, at most 1; a request's weights have mean 1.
-
-    Args:
-        logprobs: [b, s], with the persona; 0 at padding.
-        without: [b, s], of the unknown user's persona; no gradient flows to either weight.
-        counts: [b], tokens of each answer.
-    """
-    real = (torch.arange(logprobs.shape[1], device=logprobs.device) < counts[:, None]).float()
-    weight = (_FLOOR + (logprobs - without).detach().abs().clamp(max=1.0)) * real
-    weight = weight * (counts / weight.sum(-1))[:, None]
-    return nll(weight * logprobs, counts)
-
-
 def preference(liked: Tensor, disliked: Tensor, against: Tensor) -> Tensor:
     """`nll` of the liked answers plus how little they are preferred to disliked ones, [b].
 
@@ -58,6 +42,5 @@ def options(scores: Sequence[Tensor], right: Sequence[int]) -> Tensor:
     )
 
 
-_FLOOR = 0.2
 _SHARPNESS = 2.0  # SimPO's beta; its published range is 2 to 2.5
 _MARGIN = 1.0  # SimPO's gamma; published: 0.3 to 1.6

@@ -81,25 +81,11 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     def _answer_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> tuple[Tensor, Tensor]:
         """Logits [b, s, v] where each prompt's target tokens are predicted, and their ids [b, s] (or PADDING)."""
 
-    def _taught_logits(self, prompts: Sequence[Prompt], targets: list[list[int]]) -> Tensor:
-        """The same logits of prompts of text alone."""
-        return self._answer_logits(prompts, targets)[0]
-
     @override
     def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = [self.target_ids(t) for t in targets]
         counts = torch.tensor([len(i) for i in ids], device=self.device)
         return picked_logprobs(*self._answer_logits(prompts, ids)), counts
-
-    @override
-    def divergence(self, prompts: Sequence[Prompt], teachers: Sequence[Prompt], targets: Sequence[str]) -> Tensor:
-        ids = [self.target_ids(t) for t in targets]
-        with torch.no_grad():
-            taught = self._taught_logits(teachers, ids).log_softmax(-1)
-        logits, picked = self._answer_logits(prompts, ids)
-        each = F.kl_div(logits.log_softmax(-1), taught, log_target=True, reduction="none").sum(-1)  # [b, s]
-        known = picked != PADDING
-        return (each * known).sum(-1) / known.sum(-1)
 
     # -- scoring ----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,6 @@ from personaplug import data
 from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Example, Message
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.methods.soft.fitting import Fitting
 from personaplug.pipeline.build import build_backbone, build_method, build_task
 from personaplug.training.trainer import Draw, TrainingConfig, plan
 
@@ -67,26 +66,26 @@ class Step:
 
     def __init__(self, method: Any, examples: Sequence[Example]) -> None:
         self.method = method
-        self.fitting = Fitting(method, examples)
-        self.optimizer = torch.optim.AdamW(self.fitting.parameters(), lr=1e-4)
-        draws = plan(self.fitting.lengths, TrainingConfig(batch_size=BATCH, epochs=1))[: BATCHES * BATCH]
+        self.module = method.training_module(examples, examples)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-4)
+        draws = plan(self.module.targets.lengths(), TrainingConfig(batch_size=BATCH, epochs=1))[: BATCHES * BATCH]
         self.clock = time.process_time if method.backbone.device.type == "cpu" else time.perf_counter
         self.batches = [draws[i : i + BATCH] for i in range(0, len(draws), BATCH)]
 
     def ours(self, batch: list[Draw]) -> float:
         """Seconds of all that a step does."""
         start = self.clock()
-        loss = self.fitting(**self.fitting.collate(batch)).mean()
+        loss = self.module(**self.module.collate(batch)).mean()
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.fitting.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         return self.clock() - start
 
     def bare(self, batch: list[Draw]) -> float:
         """Seconds of the model's forward and backward on the same padded columns."""
         backbone, config = self.method.backbone, self.method.config
-        examples = [self.fitting.examples[draw.index] for draw in batch]
+        examples = [self.module.targets.examples[draw.index] for draw in batch]
         prompts = [backbone.prompt_ids(e.request.messages) for e in examples]
         targets = [backbone.target_ids(e.target) for e in examples]
         columns = config.instruction_tokens + config.persona_tokens + max(map(len, prompts))

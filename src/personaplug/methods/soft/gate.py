@@ -5,14 +5,21 @@ Shapes: b: requests, n: behaviours (padded), e: encoder width, f: features.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from personaplug.backbones.base import TrainableBackbone
+from personaplug.core.types import Example, Prompt
 
 FEATURES = ("nearest", "near", "behaviours")
 """Cosine of the request and its nearest behaviour, mean cosine of the four nearest, log(1 + number of behaviours)."""
 
 _NEAR = 4
+_BATCH = 32  # requests, while a gate is fitted
 
 
 class Gate(nn.Module):
@@ -48,6 +55,39 @@ class Gate(nn.Module):
             found = LogisticRegression(C=1.0).fit(scaled, helps, sample_weight=gain.abs().cpu().numpy())
             self.weight.copy_(torch.as_tensor(found.coef_[0]))
             self.bias.copy_(torch.as_tensor(found.intercept_[0]))
+
+
+@torch.inference_mode()
+def learn(
+    gate: Gate,
+    backbone: TrainableBackbone,
+    sides: tuple[Sequence[Example], Sequence[Example]],
+    personas: Callable[[Sequence[Example]], tuple[list[Tensor], Tensor]],
+    position: Literal["first", "last"],
+) -> None:
+    """Fit a gate by how much likelier the right answers are with the text, the persona standing there in both cases.
+
+    Args:
+        gate: a fresh one.
+        backbone: the frozen model.
+        sides: the same examples without and with the text.
+        personas: prefixes of examples [i + k, d] and what the gate looks at [b, f].
+        position: where the persona stands.
+    """
+    seen, gain = [], []
+    for start in range(0, len(sides[0]), _BATCH):
+        plain, written = (side[start : start + _BATCH] for side in sides)
+        prefixes, looked_at = personas(plain)
+        targets = [e.target for e in plain]
+        losses = [
+            backbone.loss(
+                [Prompt(e.request.messages, p, position) for e, p in zip(side, prefixes, strict=True)], targets
+            )
+            for side in (plain, written)
+        ]
+        gain.append(losses[0] - losses[1])
+        seen.append(looked_at)
+    gate.fit(torch.cat(seen), torch.cat(gain))
 
 
 def features(keys: Tensor, mask: Tensor, query: Tensor) -> Tensor:
