@@ -141,3 +141,26 @@ def test_a_template_leaves_other_braces_alone():
 def test_a_template_of_an_unknown_field_is_an_error():
     with pytest.raises(ConfigError, match=r"here: template .* names 'inputt'; did you mean 'input'\?"):
         fill("{inputt}", {"input": ""}, "here")
+
+
+def test_a_file_that_extends_another_changes_it_table_by_table(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text('[task]\nname = "a"\nsizes = [1, 2]\n[methods.x]\nk = 1\n')
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "own.toml").write_text('extends = "../base.toml"\n[task]\nsizes = [3]\n[methods.x]\nj = 2\n')
+    read = read_toml(tmp_path / "deep" / "own.toml")
+    assert read == {"task": {"name": "a", "sizes": [3]}, "methods": {"x": {"k": 1, "j": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('extends = "own.toml"', "own.toml: extends itself"),
+        ('extends = "gone.toml"', r"gone.toml: no such configuration file \(named by extends in .*own.toml\)"),
+        ("extends = 3", "expected the path of one TOML file"),
+    ],
+)
+def test_a_file_that_extends_what_it_cannot_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_toml(tmp_path / "own.toml")
+    assert "\n" not in str(caught.value)

@@ -75,17 +75,40 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain data.
+    """A TOML file as plain data. `extends = "other.toml"` reads another file first, beside it, and changes that one.
+
+    Tables are merged key by key; anything else replaces what the other file says.
 
     Raises:
-        ConfigError: no such file, or not TOML; names the file and the line.
+        ConfigError: no such file, not TOML (names the file and the line), or files that extend each other in a circle.
     """
+    return _read_extended(path, ())
+
+
+def _read_extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise ConfigError(f"{path}: extends itself, through {' and '.join(p.name for p in above)}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        own = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
+        via = f" (named by extends in {above[-1]})" if above else ""
+        raise ConfigError(f"{path}: no such configuration file{via}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    base = own.pop("extends", None)
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends = {base!r}: expected the path of one TOML file")
+    return _merged(_read_extended(path.parent / base, (*above, path.resolve())), own)
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = _merged(out[key], value) if both else value
+    return out
 
 
 def write_toml(path: Path, mapping: Mapping[str, Any]) -> None:
