@@ -206,8 +206,8 @@ def test_no_training_requests_is_a_clear_error(make_method, tmp_path: Path) -> N
     [
         ({"objective": "nl"}, "nl"),
         ({"pooling": "mean+next"}, "pooling 'next' is unknown"),
-        ({"gate": True}, "gate = true needs persona tokens and a text method"),
-        ({"gate": True, "text": {"name": "recent"}, "persona_tokens": 0}, "gate = true needs persona tokens"),
+        ({"gate": True}, "gate = true needs a text method"),
+        ({"persona_tokens": 0}, "persona_tokens is 0, expected at least 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(make_method, config, said) -> None:
