@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from string import ascii_lowercase
 
 import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("sentence_transformers")
+if (
+    find_spec("sentence_transformers") is None
+):  # not imported: that takes seconds, also of a worker that runs other tests
+    pytest.skip("sentence-transformers is not installed", allow_module_level=True)
 
 from personaplug import models
 from personaplug.core.errors import ConfigError, MissingExtraError, ModelError

@@ -1,4 +1,4 @@
-"""What stands on the shelves: a file in a folder is found by its name; outside packages join by entry points."""
+"""The registry: a class is looked up by its file's name in a folder; outside packages join by entry points."""
 
 from __future__ import annotations
 
@@ -75,14 +75,16 @@ def find(kind: str, name: str) -> type[Any]:
         module = importlib.import_module(f"personaplug.{folder}.{name}")
     except ModuleNotFoundError as error:
         raise missing_extra(f"{kind} {name!r}", error) from error
-    found = [
+    classes = [
         c
         for c in vars(module).values()
         if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__ and not inspect.isabstract(c)
     ]
-    if len(found) != 1:
-        raise UnknownNameError(f"personaplug.{folder}.{name} must define exactly one {base_name}, found {len(found)}")
-    return found[0]
+    if len(classes) != 1:
+        raise UnknownNameError(
+            f"personaplug.{folder}.{name} must define exactly one {base_name}, it defines {len(classes)}"
+        )
+    return classes[0]
 
 
 def build(kind: str, name: str, config: Mapping[str, Any] | None = None, **parts: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Encoders turn texts into vectors; a file here is found by its name."""
+"""Encoders turn texts into vectors; the registry looks them up by file name."""

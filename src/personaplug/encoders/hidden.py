@@ -66,7 +66,7 @@ class HiddenEncoder(Encoder):
 
     The vectors are NOT standardised here, though raw hidden states have a few dimensions that drown all others: which
     users came first must not change a vector. The plug standardises, with statistics of its training histories that are
-    kept in its artifact.
+    stored in its artifact.
 
     Args:
         config: which model, layer and pooling.
@@ -83,11 +83,11 @@ class HiddenEncoder(Encoder):
     source = "Ethayarajh 2019 (layers differ in what they hold); Xiao et al. 2023 (attention sinks)"
 
     def __init__(self, config: HiddenConfig, backbone: Backbone | None = None) -> None:
-        found = resolve(config.model)
-        if _same(backbone, found, config):
+        resolved = resolve(config.model)
+        if _same(backbone, resolved, config):
             model, self._tokenizer = backbone.model, backbone.tokenizer
         else:
-            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, found, DTYPES[config.dtype])
+            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, resolved, DTYPES[config.dtype])
             model.to(pick_device(config.device))
         self.config = config
         self._layer = _layer(config, model.config.num_hidden_layers)
@@ -95,7 +95,9 @@ class HiddenEncoder(Encoder):
         self._blocks = _first_blocks(model.base_model, self._layer) if self._cut else model.base_model
         self._device = model.device
         self.width = int(model.config.hidden_size)
-        self.key = f"hidden:{found.identity}:layer{self._layer}:{config.pooling}:max{config.max_tokens}:{config.dtype}"
+        self.key = (
+            f"hidden:{resolved.identity}:layer{self._layer}:{config.pooling}:max{config.max_tokens}:{config.dtype}"
+        )
 
     @torch.inference_mode()
     def encode(
@@ -145,11 +147,11 @@ class HiddenEncoder(Encoder):
         return picked
 
 
-def _same(backbone: Backbone | None, found: ResolvedModel, config: HiddenConfig) -> TypeGuard[CausalBackbone]:
+def _same(backbone: Backbone | None, resolved: ResolvedModel, config: HiddenConfig) -> TypeGuard[CausalBackbone]:
     """Whether the backbone runs the weights that are wanted, as wanted."""
     return (
         isinstance(backbone, CausalBackbone)
-        and backbone.key == f"causal:{found.identity}"
+        and backbone.key == f"causal:{resolved.identity}"
         and backbone.dtype == DTYPES[config.dtype]
     )
 

@@ -7,12 +7,12 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,6 +23,13 @@ from personaplug.encoders.base import TextRole, TrainableEncoder, Vectors
 from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install
 from personaplug.models.devices import DTYPES, pick_device
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Only looked for here and imported where a model is loaded: it takes seconds, and `personaplug list` needs none of it.
+if find_spec("sentence_transformers") is None:
+    raise ModuleNotFoundError("No module named 'sentence_transformers'", name="sentence_transformers")
 
 _STRIDE = 8  # tokens: OpenVINO compiles anew for each shape, which takes as long as encoding a short text
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}  # what OpenVINO calls them
@@ -71,13 +78,13 @@ class SentenceEncoder(TrainableEncoder):
     source = "Reimers and Gurevych 2019, Sentence-BERT; weights of the named model"
 
     def __init__(self, config: SentenceConfig) -> None:
-        self._found = found = resolve(config.model)
+        self._resolved = resolved = resolve(config.model)
         dtype = "float32" if config.dtype == "auto" else config.dtype
         self.config = config
         if config.backend == "openvino":
-            self._model = _load_openvino(found, config.device, dtype, config.threads or torch.get_num_threads())
+            self._model = _load_openvino(resolved, config.device, dtype, config.threads or torch.get_num_threads())
         else:
-            self._model = _load(found, pick_device(config.device), DTYPES[dtype])
+            self._model = _load(resolved, pick_device(config.device), DTYPES[dtype])
         self._budget = config.tokens_per_batch or (1024 if self._model.device.type == "cpu" else 16_384)
         width = self._model.get_embedding_dimension()
         if width is None:
@@ -85,7 +92,7 @@ class SentenceEncoder(TrainableEncoder):
         self.width = width
         rounding = f"{dtype}-openvino" if config.backend == "openvino" and dtype != "float32" else dtype
         shape = "unit" if config.normalize else "raw"
-        self.key = f"sentence:{found.identity}:{_pooling(self._model)}:{rounding}:{shape}"
+        self.key = f"sentence:{resolved.identity}:{_pooling(self._model)}:{rounding}:{shape}"
         if config.query_prefix:
             self.key += f":query-{hashlib.blake2b(config.query_prefix.encode(), digest_size=4).hexdigest()}"
 
@@ -113,7 +120,7 @@ class SentenceEncoder(TrainableEncoder):
     def copy_for_training(self) -> nn.Module:
         """A float32 copy that gives queries their vectors [b, e], with gradients."""
         if self.config.backend == "openvino":  # its graph has no gradients: the weights are loaded anew
-            model = _load(self._found, pick_device(self.config.device), torch.float32)
+            model = _load(self._resolved, pick_device(self.config.device), torch.float32)
         else:
             model = copy.deepcopy(self._model)
         return _QueryEncoder(model, self.config)
@@ -139,34 +146,35 @@ class _QueryEncoder(nn.Module):
         features = self.model.preprocess(list(texts), prompt=self.config.query_prefix)
         device = next(self.model.parameters()).device
         vectors = self.model({k: v.to(device) if isinstance(v, Tensor) else v for k, v in features.items()})
-        found: Tensor = vectors["sentence_embedding"]
-        return F.normalize(found, dim=-1) if self.config.normalize else found
+        embeddings: Tensor = vectors["sentence_embedding"]
+        return F.normalize(embeddings, dim=-1) if self.config.normalize else embeddings
 
 
-def _load(found: ResolvedModel, device: str, dtype: torch.dtype) -> SentenceTransformer:
+def _load(resolved: ResolvedModel, device: str, dtype: torch.dtype) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         model = SentenceTransformer(
-            found.location, revision=found.revision, device=device, model_kwargs={"dtype": dtype}
+            resolved.location, revision=resolved.revision, device=device, model_kwargs={"dtype": dtype}
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {found.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"model {resolved.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     finally:
         if bars:
             logging.enable_progress_bar()
     return model.requires_grad_(False).eval()
 
 
-def _load_openvino(found: ResolvedModel, device: str, dtype: str, threads: int) -> SentenceTransformer:
+def _load_openvino(resolved: ResolvedModel, device: str, dtype: str, threads: int) -> SentenceTransformer:
     """The model with its transformer run by OpenVINO; tokenizing and pooling stay sentence-transformers'."""
     if device not in ("auto", "cpu"):
         raise ConfigError(f"encoder 'sentence': backend 'openvino' runs on the cpu, not on {device!r}; use 'torch'")
-    model = _load(found, "cpu", torch.float32)
+    model = _load(resolved, "cpu", torch.float32)
     try:
-        model[0].model = _OpenVINO(model[0].model, found, dtype, threads)
+        model[0].model = _OpenVINO(model[0].model, resolved, dtype, threads)
     except ModuleNotFoundError as error:
         raise missing_extra("encoder 'sentence' with backend = 'openvino'", error) from error
     return model
@@ -175,13 +183,13 @@ def _load_openvino(found: ResolvedModel, device: str, dtype: str, threads: int) 
 class _OpenVINO(nn.Module):
     """Stands in for a transformer: token ids [b, t] in, states [b, t, e] out."""
 
-    def __init__(self, model: Any, found: ResolvedModel, dtype: str, threads: int) -> None:
+    def __init__(self, model: Any, resolved: ResolvedModel, dtype: str, threads: int) -> None:
         import openvino
 
         super().__init__()
         self.config, self.device = model.config, model.device
-        graph = cache_dir() / "openvino" / found.identity.replace("/", "--")
-        install(graph, lambda folder: _convert(model, folder, found.name))
+        graph = cache_dir() / "openvino" / resolved.identity.replace("/", "--")
+        install(graph, lambda folder: _convert(model, folder, resolved.name))
         self._compiled = openvino.Core().compile_model(
             graph / "model.xml",
             "CPU",

@@ -29,7 +29,7 @@ class StaticConfig:
 
     Attributes:
         model: a bundle's name, a folder or a hub id, of a static model or of a sentence-transformers model; of the
-            latter a static one is distilled, once: it is kept in the cache.
+            latter a static one is distilled, once: it is stored in the cache.
         width: e of a model that is distilled here; a static model has its own.
         normalize: make the vectors unit-length.
     """
@@ -42,7 +42,7 @@ class StaticConfig:
 class StaticEncoder(Encoder):
     """A model2vec model: the mean of the vectors of a text's first 512 tokens; word order is lost.
 
-    Distilled, a token's vector is what the sentence encoder says of the token alone, turned onto the principal
+    A distilled model's token vector is the sentence encoder's vector of that token alone, projected on the principal
     components of all and weighted down where the token is frequent (by its rank in the vocabulary). No text is needed,
     and nothing is drawn at random. The empty text gets zeros: nothing is in it.
 
@@ -57,15 +57,15 @@ class StaticEncoder(Encoder):
     source = "van Dongen and Tulkens 2024, Model2Vec; Arora et al. 2017, A Simple but Tough-to-Beat Baseline"
 
     def __init__(self, config: StaticConfig) -> None:
-        found = resolve(config.model)
-        folder = _local(found)
+        resolved = resolve(config.model)
+        folder = _local(resolved)
         self.config = config
-        self.key = f"static:{found.identity}"
+        self.key = f"static:{resolved.identity}"
         if not _is_static(folder):
             # Another release of the library may distil in another way.
             how = f"distilled-{config.width}-{_SIF:g}-model2vec-{'.'.join(version('model2vec').split('.')[:2])}"
             self.key += f":{how}"
-            static = cache_dir() / "static" / f"{found.identity.replace('/', '--')}-{how}"
+            static = cache_dir() / "static" / f"{resolved.identity.replace('/', '--')}-{how}"
             folder = install(static, lambda work: _distil(folder, config, work))
         self.key += f":{'unit' if config.normalize else 'raw'}"
         try:
@@ -88,14 +88,14 @@ class StaticEncoder(Encoder):
         return vectors
 
 
-def _local(found: ResolvedModel) -> Path:
+def _local(resolved: ResolvedModel) -> Path:
     """The model's folder; a hub's model is fetched at the commit that its identity names."""
-    if found.source != "hub":
-        return Path(found.location)
+    if resolved.source != "hub":
+        return Path(resolved.location)
     from huggingface_hub import snapshot_download
 
     files = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    return Path(snapshot_download(found.location, revision=found.revision, allow_patterns=files))
+    return Path(snapshot_download(resolved.location, revision=resolved.revision, allow_patterns=files))
 
 
 def _is_static(folder: Path) -> bool:

@@ -52,9 +52,9 @@ class PlainReward(Reward):
     def score(
         self, prompts: Sequence[str], answers: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> Scores:
-        found = np.zeros(len(answers))
+        scores = np.zeros(len(answers))
         for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-            found[i] = self.one(prompt, answer)
+            scores[i] = self.one(prompt, answer)
             if progress:
                 progress(1)
-        return found
+        return scores

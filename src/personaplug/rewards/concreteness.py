@@ -39,8 +39,8 @@ class Concreteness(PlainReward):
         return (sum(rated) + _PRIOR * self._average) / (len(rated) + _PRIOR)
 
     def _rating(self, word: str) -> float | None:
-        found = self._norms.get(word)
-        return found if found is not None or not word.endswith("s") else self._norms.get(word[:-1])
+        rating = self._norms.get(word)
+        return rating if rating is not None or not word.endswith("s") else self._norms.get(word[:-1])
 
 
 @lru_cache(maxsize=1)

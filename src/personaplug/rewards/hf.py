@@ -70,9 +70,9 @@ class HfReward(Reward):
         known = PUBLISHED.get(config.model)
         if known and known.own_class:
             raise ModelError(f"reward model {config.model!r} is of a class of its own, {known.own_class}; {_WAY_OUT}")
-        found = models.resolve(known.model if known else config.model)
+        resolved = models.resolve(known.model if known else config.model)
         self._device = pick_device(config.device)
-        self._model, self._tokenizer = _load(found, self._dtype)
+        self._model, self._tokenizer = _load(resolved, self._dtype)
         self._model.to(self._device)
         self._form = config.form or (known.form if known else "chat" if self._tokenizer.chat_template else "pair")
         if self._form == "chat" and not self._tokenizer.chat_template:
@@ -81,7 +81,7 @@ class HfReward(Reward):
         itself = start and self._tokenizer("")["input_ids"][:1] == [self._tokenizer.bos_token_id]
         self._start = start if itself else ""  # what the tokenizer writes before a text, chat templates too
         parts = (self._form, config.output, config.negate, config.max_length)
-        self.key = f"hf:{found.identity}:{':'.join(map(str, parts))}"
+        self.key = f"hf:{resolved.identity}:{':'.join(map(str, parts))}"
 
     @property
     def _dtype(self) -> Any:
@@ -95,12 +95,12 @@ class HfReward(Reward):
         self, prompts: Sequence[str], answers: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> Scores:
         rows = [self._encoded(p, a) for p, a in zip(prompts, answers, strict=True)]
-        found = np.zeros(len(rows))
+        scores = np.zeros(len(rows))
         for batch in _alike([len(row["input_ids"]) for row in rows], self.config.batch_size):
-            found[batch] = self._run([rows[i] for i in batch])
+            scores[batch] = self._run([rows[i] for i in batch])
             if progress:
                 progress(len(batch))
-        return -found if self.config.negate else found
+        return -scores if self.config.negate else scores
 
     def _encoded(self, prompt: str, answer: str) -> dict[str, list[int]]:
         cut = {"truncation": True, "max_length": self.config.max_length}
@@ -135,20 +135,20 @@ def _alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         yield from (same[at : at + size] for at in range(0, len(same), size))
 
 
-def _load(found: models.ResolvedModel, dtype: Any) -> tuple[Any, Any]:
+def _load(resolved: models.ResolvedModel, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(found.location, revision=found.revision)
+        tokenizer = AutoTokenizer.from_pretrained(resolved.location, revision=resolved.revision)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            found.location, revision=found.revision, dtype=dtype, output_loading_info=True
+            resolved.location, revision=resolved.revision, dtype=dtype, output_loading_info=True
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"reward model {found.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"reward model {resolved.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
         raise ModelError(
-            f"reward model {found.name!r} has no weight {missing!r}: it is no sequence-classification model, or "
+            f"reward model {resolved.name!r} has no weight {missing!r}: it is no sequence-classification model, or "
             f"one of a class of its own; {_WAY_OUT}"
         )
     model.config.pad_token_id = _NO_PADDING

@@ -1,4 +1,4 @@
-"""Likes what a language model would rather say when it is told a rubric."""
+"""How much likelier a rubric, as system message, makes an answer to a language model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LikelihoodConfig:
     """What is read by whom.
 
     Attributes:
-        rubric: what the model is told, as its system message.
-        neutral: what it is told for comparison.
+        rubric: the system message to measure.
+        neutral: the system message to compare with.
         backbone: section of a backbone; in float32, since bfloat16's rounding depends on the batch.
     """
 
@@ -60,7 +60,7 @@ class Likelihood(Reward):
     def score(
         self, prompts: Sequence[str], answers: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> Scores:
-        found = np.zeros(len(answers))
+        scores = np.zeros(len(answers))
         rows = [(i, p, a) for i, (p, a) in enumerate(zip(prompts, answers, strict=True))]
         for at in range(0, len(rows), _CHUNK):
             said = [row for row in rows[at : at + _CHUNK] if row[2].strip()]
@@ -69,7 +69,7 @@ class Likelihood(Reward):
                 asked = {p: Prompt(Request.of(None, p, system).messages) for _, p, _ in said}
                 scored = self._backbone.score([asked[p] for _, p, _ in said], [a for _, _, a in said])
                 for (i, _, _), s in zip(said, scored, strict=True):
-                    found[i] += sign * s.logprob / s.tokens
+                    scores[i] += sign * s.logprob / s.tokens
             if progress:
                 progress(len(rows[at : at + _CHUNK]))
-        return found
+        return scores

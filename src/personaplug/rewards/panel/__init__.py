@@ -1,4 +1,4 @@
-"""Several rewards on one scale: each standardised by its mean and deviation on a reference set, kept as JSON.
+"""Several rewards on one scale: each standardised by its mean and deviation on a reference set, stored as JSON.
 
 Shapes: n: answers, w: rewards.
 """
@@ -65,7 +65,7 @@ class Panel:
 
     @property
     def constant(self) -> tuple[str, ...]:
-        """Rewards that told no two reference answers apart: their standardised scores are all 0."""
+        """Rewards that gave all reference answers one score: their standardised scores are all 0."""
         return tuple(s.name for s in self.scales if s.deviation == 0.0)
 
     def standardise(self, raw: Floats) -> Floats:
@@ -144,7 +144,7 @@ def measured(raw: Floats, keys: Mapping[str, str]) -> Panel:
 
 def published() -> Panel:
     """PersonalLLM's ten reward models, in the order of the published users' weights."""
-    return Panel(tuple(Scale(name, found.mean, found.deviation) for name, found in sorted(PUBLISHED.items())))
+    return Panel(tuple(Scale(name, known.mean, known.deviation) for name, known in sorted(PUBLISHED.items())))
 
 
 def effective_number(scores: Any) -> float:
