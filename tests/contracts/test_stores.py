@@ -353,6 +353,6 @@ def test_a_store_says_what_else_it_keeps_of_a_user(store: Store) -> None:
     store.add([b("ann", "1"), b("bob", "1")])
     store.put_vectors(KEY, [row("ann", "1", "text", [1.0])])
     store.put_state("ann", "plug", 1, {"x": np.ones(2)})
-    held = store.held("ann")
+    held = store.inventory("ann")
     assert (held.encoders, held.methods) == ((KEY,), ("plug",))
-    assert store.held("bob").encoders == store.held("bob").methods == ()
+    assert store.inventory("bob").encoders == store.inventory("bob").methods == ()

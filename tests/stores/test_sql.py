@@ -129,8 +129,8 @@ def test_writes_are_durable_erased_and_referentially_sound(path: Path) -> None:
 def test_what_users_gave_waits_for_the_disk_and_what_can_be_made_again_does_not(path: Path) -> None:
     store = SqlStore(SqlConfig(str(path)))
     told = []
-    for lasting in (True, False, True):
-        with store._db.write(lasting=lasting) as connection:
+    for durable in (True, False, True):
+        with store._db.write(durable=durable) as connection:
             told.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
     store.close()
     normal, full = 1, 2  # NORMAL in WAL mode: never damaged, but the newest transactions may be lost to a power cut

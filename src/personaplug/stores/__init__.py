@@ -1,1 +1,1 @@
-"""Stores keep users' behaviours, vectors and prepared states; a file here is found by its name."""
+"""Stores of users' behaviours, vectors and prepared states; the registry looks them up by file name."""

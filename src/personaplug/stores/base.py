@@ -1,4 +1,4 @@
-"""What every store does: histories, vectors and prepared states of users, durable and erasable."""
+"""The interface of every store: histories, vectors and prepared states of users, durable and erasable."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from personaplug.core.types import Behavior, History, State
 
-NO_NUL = "the text holds NUL (\\0), which this store cannot keep; leave it out"
+NO_NUL = "the text holds NUL (\\0), which this store cannot hold; leave it out"
 
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
-    """What a store knows of a user at a glance; times are UTC seconds."""
+    """Counts and dates of a user's history; times are UTC seconds."""
 
     user: str
     behaviors: int
@@ -38,8 +38,8 @@ class ErasureReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """Which encoders' vectors and which methods' states a store holds of a user, by their keys."""
+class Inventory:
+    """Keys of the encoders whose vectors, and of the methods whose states, are stored for a user."""
 
     encoders: tuple[str, ...]
     methods: tuple[str, ...]
@@ -47,7 +47,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class VectorRow:
-    """One stored vector: of which behaviour, of which text (`digest`), [e] float16 or float32."""
+    """One vector [e], float16 or float32, with its user, its behaviour and the digest of the encoded text."""
 
     user: str
     behavior: str
@@ -56,7 +56,7 @@ class VectorRow:
 
 
 def texts(b: Behavior) -> str:
-    """All of a behaviour that is text."""
+    """All texts of a behaviour, concatenated."""
     return "".join((b.user, b.id, b.input, b.output, *b.fields, *b.fields.values()))
 
 
@@ -88,7 +88,7 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, user: str) -> bool:
-        """Make sure of a user, who may have no behaviour yet; whether they are new.
+        """Create a user without behaviours unless they exist; returns whether they are new.
 
         Raises:
             DataError: an empty name.
@@ -96,7 +96,7 @@ class Store(ABC):
 
     @abstractmethod
     def replace(self, behavior: Behavior) -> bool:
-        """Give a stored behaviour other content, in its place; whether it is other content.
+        """Replace the content of a stored behaviour; returns whether it differs.
 
         Its vectors and the user's states are dropped, and no byte of the old text is left, as after `remove`.
 
@@ -141,8 +141,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def held(self, user: str) -> Held:
-        """What is kept of a user beside the behaviours.
+    def inventory(self, user: str) -> Inventory:
+        """What is stored of a user beside the behaviours.
 
         Raises:
             UnknownUserError: no such user.
@@ -154,14 +154,14 @@ class Store(ABC):
 
     @abstractmethod
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Digest -> vector of any user's, so that a text that several wrote is encoded once.
+        """Digest -> vector [e] of any user, so that a text that several users wrote is encoded once.
 
-        A store of millions of behaviours may look among the newest only.
+        A store of millions of behaviours may search the newest only.
         """
 
     @abstractmethod
     def put_vectors(self, encoder: str, rows: Sequence[VectorRow]) -> None:
-        """Store vectors as float16. A row whose behaviour is not stored (any more) is left out."""
+        """Store vectors as float16. A row whose behaviour is not stored (any more) is skipped."""
 
     @abstractmethod
     def state(self, user: str, method: str) -> tuple[int, State] | None:

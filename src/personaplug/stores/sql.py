@@ -26,9 +26,9 @@ from sqlalchemy import (
 
 from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior, History, State
-from personaplug.stores.base import ErasureReceipt, Held, Store, UserInfo, VectorRow
+from personaplug.stores.base import ErasureReceipt, Inventory, Store, UserInfo, VectorRow
 from personaplug.stores.database.connection import Database, document
-from personaplug.stores.database.queries import GROW, chunks, grown, locked_users, recounted, stored_content
+from personaplug.stores.database.queries import UPDATE_USER, chunks, locked_users, recount, stored_content, user_update
 from personaplug.stores.database.rows import (
     behavior_rows,
     conflict,
@@ -41,7 +41,7 @@ from personaplug.stores.database.rows import (
 )
 from personaplug.stores.database.schema import BEHAVIORS, BLOCK, BLOCKS, ENCODERS, METADATA, STATES, USERS, VECTORS
 
-_ERASED = "personaplug.erased"  # metadata: how often something of users was
+_ERASED = "personaplug.erased"  # metadata: how often data of users was erased
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class SqlStore(Store):
                         raise conflict(user, id_, "stored already")
             if new:
                 connection.execute(BEHAVIORS.insert(), new)
-                connection.execute(GROW, [grown(users[user], ats) for user, ats in times.items()])
+                connection.execute(UPDATE_USER, [user_update(users[user], ats) for user, ats in times.items()])
         return len(new)
 
     def create(self, user: str) -> bool:
@@ -114,19 +114,19 @@ class SqlStore(Store):
             old = select(BEHAVIORS.c.key).where(here)
             connection.execute(delete(VECTORS).where(VECTORS.c.user == key, VECTORS.c.behavior.in_(old)))
             connection.execute(update(BEHAVIORS).where(here).values(row))
-            token = self._changed(connection, key)
+            token = self._after_removal(connection, key)
         self._db.erase(token)
         return True
 
-    def _changed(self, connection: Connection, key: int) -> str:
-        """What follows where text of a user goes; returns the token of the erasure that is then due."""
+    def _after_removal(self, connection: Connection, key: int) -> str:
+        """Drop states and recount after text of a user was removed; returns the erasure's token."""
         connection.execute(delete(STATES).where(STATES.c.user == key))
-        connection.execute(recounted(key))
-        return self._gone(connection)
+        connection.execute(recount(key))
+        return self._count_erasure(connection)
 
-    def _gone(self, connection: Connection) -> str:
-        """Count that something of a user has gone; returns the token of the erasure that is then due."""
-        token = self._db.begin_erasing(connection)  # first: whoever else erases waits here, and both are counted
+    def _count_erasure(self, connection: Connection) -> str:
+        """Count an erasure of a user's data; returns its token."""
+        token = self._db.begin_erasing(connection)  # first: a concurrent erasure waits here, and both are counted
         self._db.put_document(connection, _ERASED, {"times": _erased(connection) + 1})
         return token
 
@@ -140,12 +140,12 @@ class SqlStore(Store):
             key, _ = self._user(connection, user)
             removed = 0
             for some in chunks(list(dict.fromkeys(ids))):
-                gone = select(BEHAVIORS.c.key).where(BEHAVIORS.c.user == key, BEHAVIORS.c.id.in_(some))
+                removed_keys = select(BEHAVIORS.c.key).where(BEHAVIORS.c.user == key, BEHAVIORS.c.id.in_(some))
                 own = VECTORS.c.user == key
-                connection.execute(delete(VECTORS).where(own, VECTORS.c.behavior.in_(gone)))
-                removed += connection.execute(delete(BEHAVIORS).where(BEHAVIORS.c.key.in_(gone))).rowcount
+                connection.execute(delete(VECTORS).where(own, VECTORS.c.behavior.in_(removed_keys)))
+                removed += connection.execute(delete(BEHAVIORS).where(BEHAVIORS.c.key.in_(removed_keys))).rowcount
             if removed:
-                token = self._changed(connection, key)
+                token = self._after_removal(connection, key)
         if removed:
             self._db.erase(token)
         return removed
@@ -181,24 +181,24 @@ class SqlStore(Store):
         """See `Store.find_users`."""
         u = USERS.c
         query = select(u.name, u.behaviors, u.version, u.first, u.last).where(u.name > after)
-        if prefix:  # not LIKE, to which SQLite's letters are one in both cases
+        if prefix:  # not LIKE, which ignores case in SQLite
             query = query.where(u.name >= prefix, func.substr(u.name, 1, len(prefix)) == prefix)
-            if self._db.sqlite and ord(prefix[-1]) < 0xD7FF:  # so that its index says where they end
+            if self._db.sqlite and ord(prefix[-1]) < 0xD7FF:  # an upper bound, so that the index is used
                 query = query.where(u.name < prefix[:-1] + chr(ord(prefix[-1]) + 1))
         if without:
             query = query.where(~u.name.contains(without, autoescape=True))
         with self._db.read() as connection:
             return [UserInfo(*row) for row in connection.execute(query.order_by(u.name).limit(limit))]
 
-    def held(self, user: str) -> Held:
-        """See `Store.held`."""
+    def inventory(self, user: str) -> Inventory:
+        """See `Store.inventory`."""
         with self._db.read() as connection:
             key, _ = self._user(connection, user)
             encoders = select(ENCODERS.c.name).where(
                 ENCODERS.c.key.in_(select(VECTORS.c.encoder).where(VECTORS.c.user == key))
             )
             methods = select(STATES.c.method).where(STATES.c.user == key)
-            return Held(*(tuple(sorted(connection.execute(query).scalars())) for query in (encoders, methods)))
+            return Inventory(*(tuple(sorted(connection.execute(query).scalars())) for query in (encoders, methods)))
 
     def vectors(self, user: str, encoder: str, digests: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
         """See `Store.vectors`; {} for an unknown user."""
@@ -207,17 +207,17 @@ class SqlStore(Store):
         parts = [query]
         if digests is not None:
             parts = [query.where(v.digest.in_(some)) for some in chunks([pack_digest(d) for d in digests])]
-        found: dict[str, NDArray[np.float32]] = {}
+        vectors: dict[str, NDArray[np.float32]] = {}
         with self._db.read() as connection:
             key = self._encoder(connection, encoder)
             for part in parts:
-                found |= self._floats(connection, part.where(v.encoder == key))
-        return found
+                vectors |= self._unpack(connection, part.where(v.encoder == key))
+        return vectors
 
     def find_vectors(self, encoder: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """See `Store.find_vectors`."""
         v = VECTORS.c
-        found: dict[str, NDArray[np.float32]] = {}
+        vectors: dict[str, NDArray[np.float32]] = {}
         with self._db.read() as connection:
             key = self._encoder(connection, encoder)
             newest = connection.execute(select(func.max(v.block))).scalar() or 0
@@ -225,8 +225,8 @@ class SqlStore(Store):
             for some in chunks([pack_digest(digest) for digest in dict.fromkeys(digests)]):
                 query = select(v.digest, v.dim, v.vector)
                 query = query.where(v.block.in_(blocks), v.digest.in_(some), v.encoder == key)
-                found |= self._floats(connection, query)
-        return found
+                vectors |= self._unpack(connection, query)
+        return vectors
 
     def put_vectors(self, encoder: str, rows: Sequence[VectorRow]) -> None:
         """See `Store.put_vectors`.
@@ -240,16 +240,16 @@ class SqlStore(Store):
         ]
         columns = [VECTORS.c[name] for name in ("user", "behavior", "block", "encoder", "digest", "dim", "vector")]
         b = BEHAVIORS.c
-        block = b.key.bitwise_rshift(literal(BLOCK, Integer))  # PostgreSQL shifts by no bigint
+        block = b.key.bitwise_rshift(literal(BLOCK, Integer))  # PostgreSQL cannot shift by a bigint
         source = select(b.user, b.key, block, *(bindparam(c.name, type_=c.type) for c in columns[3:]))
         source = source.where(b.user == bindparam("user_", type_=b.user.type), b.id == bindparam("id_", type_=Text))
         insert = self._db.insert(VECTORS).from_select(columns, source)
         statement = insert.on_conflict_do_update(
             index_elements=columns[1:5], set_={"dim": insert.excluded.dim, "vector": insert.excluded.vector}
         )
-        with self._db.write(lasting=False) as connection:
+        with self._db.write(durable=False) as connection:
             key = self._ensure_encoder(connection, encoder)
-            users = locked_users(connection, sorted({r.user for r in rows}))  # so that no behaviour goes meanwhile
+            users = locked_users(connection, sorted({r.user for r in rows}))  # no behaviour goes meanwhile
             known = [{**p, "user_": users[p["user_"]].key, "encoder": key} for p in parameters if p["user_"] in users]
             for chunk in chunks(known):
                 connection.execute(statement, list(chunk))
@@ -284,7 +284,7 @@ class SqlStore(Store):
             DataError: an array of Python objects.
         """
         arrays = pack_state(state)
-        with self._db.write(lasting=False) as connection:
+        with self._db.write(durable=False) as connection:
             key, _ = self._user(connection, user)
             insert = self._db.insert(STATES).values(user=key, method=method, version=version, arrays=arrays)
             new = {"version": insert.excluded.version, "arrays": insert.excluded.arrays}
@@ -303,7 +303,7 @@ class SqlStore(Store):
                 )
             )
             connection.execute(delete(USERS).where(USERS.c.key == key))
-            token = self._gone(connection)
+            token = self._count_erasure(connection)
         self._db.erase(token)
         return ErasureReceipt(user, behaviors, vectors, states, time.time())
 
@@ -363,8 +363,8 @@ class SqlStore(Store):
             else f"store {self._db.where}: no user {user!r}, it has no users yet; add some with `personaplug ingest`"
         )
 
-    def _floats(self, connection: Connection, query: Select[Any]) -> dict[str, NDArray[np.float32]]:
-        found: dict[str, NDArray[np.float32]] = {}
+    def _unpack(self, connection: Connection, query: Select[Any]) -> dict[str, NDArray[np.float32]]:
+        vectors: dict[str, NDArray[np.float32]] = {}
         for digest, dim, blob in connection.execute(query):
             vector = unpack_vector(blob, dim)
             if vector is None:
@@ -372,8 +372,8 @@ class SqlStore(Store):
                     f"store {self._db.where}: vector {unpack_digest(digest)!r} is damaged; "
                     "restore the store from a backup"
                 )
-            found[unpack_digest(digest)] = vector
-        return found
+            vectors[unpack_digest(digest)] = vector
+        return vectors
 
 
 def _erased(connection: Connection) -> int:
@@ -381,4 +381,4 @@ def _erased(connection: Connection) -> int:
 
 
 def _times(erased: Mapping[str, int] | None) -> int:
-    return 0 if erased is None else erased.get("times", erased.get("users", 0))  # once it was only users
+    return 0 if erased is None else erased.get("times", erased.get("users", 0))  # "users": an older form

@@ -28,7 +28,7 @@ def archive(store: Store, stored: str, user: str) -> bytes:
     Raises:
         UnknownUserError: no such user.
     """
-    history, held = store.history(stored), store.held(stored)
+    history, held = store.history(stored), store.inventory(stored)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
         with file.open("behaviors.jsonl", "w") as lines:

@@ -1,4 +1,4 @@
-"""The way into a store's database: where it is, its transactions, its errors, and erasing the bytes of deleted rows."""
+"""The connection to a store's database: URL, transactions, errors, and erasing the bytes of deleted rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from personaplug.stores.migrations import HEAD, VERSION_TABLE, create, revision,
 WAIT = 60.0  # seconds to wait for other processes before giving up
 CONNECT = 10  # seconds to wait for a PostgreSQL that does not answer
 PAGE = 16_384  # bytes of a page of a new file: of SQLite's own 4,096 a vector of 1,024 numbers would leave half empty
-CACHE = 16_384  # KiB of pages that a connection keeps: the inner pages of large tables' trees, and one block's digests
+CACHE = 16_384  # KiB of pages that a connection caches: the inner pages of large tables' trees, and one block's digests
 ERASING = "personaplug.erasing"  # metadata: an erasure has begun, its bytes may still be in the files
 
 _WRITING = f"another process has been writing for more than {WAIT:.0f} s; try again"
@@ -38,8 +38,8 @@ _WAYS_OUT = {
     "unable to open": "check that you may read and write it",
 }
 
-# What is wrong with what is asked for, and not with the store.
-_FAULTS = {
+# Errors of the request, not of the store.
+_REQUEST_ERRORS = {
     "cannot contain NUL": NO_NUL,
     "index row ": "a name or an id is longer than PostgreSQL can look up (2,700 bytes); use a shorter one",
 }
@@ -59,7 +59,7 @@ class Database:
         self.where = str(place.database) if self.sqlite else place.set(drivername="postgresql").render_as_string()
         self._engine = _engine(place)
         self._writer = self._engine.execution_options(personaplug_writes="FULL")
-        self._hasty_writer = self._engine.execution_options(personaplug_writes="NORMAL")
+        self._nondurable_writer = self._engine.execution_options(personaplug_writes="NORMAL")
         try:
             self._open()
         except BaseException:
@@ -68,25 +68,25 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the store and waits for nobody."""
+        """A transaction that reads one consistent state of the store without waiting for writers."""
         with self._errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
-    def write(self, *, lasting: bool = True) -> Iterator[Connection]:
-        """A transaction that leaves nothing if it raises, and is on disk when it ends.
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction: rolled back if the block raises, on disk when it ends.
 
         Args:
-            lasting: False does not wait for the disk. A power cut, though no killed process, may then take the
-                transaction back, but never one that came before it: for what can be made again.
+            durable: False does not wait for the disk, for data that can be computed again: a power cut, though no
+                killed process, may undo the transaction, but never an earlier one.
         """
-        with self._errors(), (self._writer if lasting else self._hasty_writer).begin() as connection:
-            if not lasting and not self.sqlite:
+        with self._errors(), (self._writer if durable else self._nondurable_writer).begin() as connection:
+            if not durable and not self.sqlite:
                 connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
     def insert(self, table: Table) -> Any:
-        """An INSERT that knows ON CONFLICT, which each dialect has for itself."""
+        """The dialect's own INSERT, which supports ON CONFLICT."""
         return sqlite.insert(table) if self.sqlite else postgresql.insert(table)
 
     def put_document(self, connection: Connection, key: str, value: Mapping[str, Any]) -> None:
@@ -97,25 +97,29 @@ class Database:
         )
 
     def begin_erasing(self, connection: Connection) -> str:
-        """Note, together with the deletion, that bytes are left to erase: a killed process cannot lose that."""
+        """Record in the deletion's transaction that bytes are left to erase, crash-proof; returns a token."""
         token = uuid.uuid4().hex
         self.put_document(connection, ERASING, {"token": token})
         return token
 
-    def erase(self, token: str, *, patient: bool = True) -> None:
-        """Rewrite the store's files, so that nothing is left of deleted rows.
+    def erase(self, token: str, *, wait: bool = True) -> None:
+        """Rewrite the store's files, so that no byte of deleted rows is left.
+
+        Args:
+            token: of `begin_erasing`.
+            wait: for other processes that are still reading the old bytes.
 
         Raises:
-            DataError: patient, and another process would not stop reading the old bytes.
+            DataError: with `wait`, another process did not stop reading the old bytes.
         """
         with self._errors():
-            done = self._rewrite_file(WAIT if patient else 0.0) if self.sqlite else self._rewrite_tables()
+            done = self._rewrite_file(WAIT if wait else 0.0) if self.sqlite else self._rewrite_tables()
         if done:
             with self.write() as connection:
-                noted = document(connection, ERASING)
-                if noted is not None and noted["token"] == token:  # else a later erasure is still at work
+                pending = document(connection, ERASING)
+                if pending is not None and pending["token"] == token:  # else a later erasure is still running
                     connection.execute(delete(METADATA).where(METADATA.c.key == ERASING))
-        elif patient:
+        elif wait:
             raise DataError(
                 f"store {self.where}: deleted, but a process has been reading the store for {WAIT:.0f} s, so that old "
                 "bytes are left in its -wal file; end that process and open the store again"
@@ -127,10 +131,10 @@ class Database:
 
     def _open(self) -> None:
         with self.read() as connection:
-            found = revision(connection)
-            if found is None:
-                self._refuse_strangers(connection)
-        if found != HEAD:
+            stored = revision(connection)
+            if stored is None:
+                self._reject_foreign_tables(connection)
+        if stored != HEAD:
             if self.sqlite:
                 self._use_wal()
             with self.write() as connection:  # SQLite's write lock lets one process upgrade while the others wait
@@ -140,27 +144,27 @@ class Database:
                     create(connection)
                 else:
                     upgrade(connection, self.where)
-            if self.sqlite and found is not None:
-                with self._errors():  # gives the old tables' room back
+            if self.sqlite and stored is not None:
+                with self._errors():  # frees the old tables' pages
                     self._rewrite_file(0.0)
         with self.read() as connection:
             pending = document(connection, ERASING)
         if pending is not None:
-            self.erase(pending["token"], patient=False)
+            self.erase(pending["token"], wait=False)
 
-    def _refuse_strangers(self, connection: Connection) -> None:
-        strangers = set(inspect(connection).get_table_names())
-        if VERSION_TABLE in strangers:  # another process has just made the tables
+    def _reject_foreign_tables(self, connection: Connection) -> None:
+        foreign = set(inspect(connection).get_table_names())
+        if VERSION_TABLE in foreign:  # another process has just made the tables
             return
         if not self.sqlite:  # a PostgreSQL database may be shared, as long as no table of ours is in the way
-            strangers &= set(TABLES.tables)
-        if strangers:
+            foreign &= set(TABLES.tables)
+        if foreign:
             raise DataError(
-                f"store {self.where}: has a table {min(strangers)!r} that personaplug did not make; name another one"
+                f"store {self.where}: has a table {min(foreign)!r} that personaplug did not make; name another one"
             )
 
     def _use_wal(self) -> None:
-        # SQLite does not wait for its lock here, so several processes that open a fresh file take turns by hand.
+        # SQLite does not wait for its lock here, so processes that open a fresh file at once retry by hand.
         deadline = time.monotonic() + WAIT
         with self._errors(), closing(self._engine.raw_connection()) as raw:
             while True:
@@ -179,7 +183,7 @@ class Database:
         with closing(self._engine.raw_connection()) as raw:
             cursor = raw.cursor()
             cursor.execute("VACUUM")
-            while True:  # the new file is in the log; it replaces the old one when nobody reads that any more
+            while True:  # the new file is in the log; it replaces the old one when no process reads that any more
                 busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if not busy or time.monotonic() > deadline:
                     return not busy
@@ -199,8 +203,8 @@ class Database:
             raise DataError(f"store {self.where}: half a surrogate pair (\\ud800-\\udfff) is not text") from None
         except (exc.DBAPIError, sqlite3.Error) as error:
             cause = " ".join(str(getattr(error, "orig", None) or error).split())
-            if fault := next((fault for sign, fault in _FAULTS.items() if sign in cause), None):
-                raise DataError(fault) from None
+            if said := next((said for sign, said in _REQUEST_ERRORS.items() if sign in cause), None):
+                raise DataError(said) from None
             way_out = next((f"; {way}" for sign, way in _WAYS_OUT.items() if sign in cause), "")
             raise DataError(f"store {self.where}: {cause}{way_out}") from None
 
@@ -211,7 +215,7 @@ def document(connection: Connection, key: str) -> Mapping[str, Any] | None:
 
 
 def _locate(given: str) -> URL:
-    """The URL that a path or URL means; for SQLite, with an absolute path to a file that can be."""
+    """The URL of a path or URL; for SQLite, with an absolute path in a folder that exists."""
     if "://" not in given:
         url = URL.create("sqlite", database=given)
     else:
@@ -243,8 +247,8 @@ def _engine(url: URL) -> Engine:
             url,
             json_serializer=partial(json.dumps, ensure_ascii=False),
             connect_args=waiting,
-            max_overflow=-1,  # there are no more of them than threads
-            pool_pre_ping=not on_sqlite,  # one that died with the server that it led to is replaced before it is used
+            max_overflow=-1,  # there are never more connections than threads
+            pool_pre_ping=not on_sqlite,  # replaces a connection whose server has restarted, before it is used
         )
     except ModuleNotFoundError as error:
         raise missing_extra(f"store {url.drivername!r}", error) from error
@@ -255,18 +259,18 @@ def _engine(url: URL) -> Engine:
 
 
 def _prepare_connection(raw: Any, _record: Any) -> None:
-    raw.isolation_level = None  # the driver's own BEGIN would come too late; `_begin` sends it
+    raw.isolation_level = None  # the driver would send BEGIN too late; `_begin` does it
     for pragma in ("foreign_keys=ON", "secure_delete=ON", "synchronous=FULL", f"cache_size=-{CACHE}"):
         raw.execute(f"PRAGMA {pragma}")
 
 
 def _bound_waiting(raw: Any, _record: Any) -> None:
-    raw.execute(f"SET lock_timeout = '{WAIT:g}s'")  # else a writer that hangs holds up all others for ever
+    raw.execute(f"SET lock_timeout = '{WAIT:g}s'")  # else a hanging writer would block all others for ever
     raw.commit()
 
 
 def _begin(connection: Connection) -> None:
-    # A write takes its lock at once: a read that turns into a write later would fail instead of waiting.
+    # A write takes its lock at once: a read transaction that writes later would fail instead of waiting.
     synchronous = connection.get_execution_options().get("personaplug_writes")
     if synchronous:
         connection.exec_driver_sql(f"PRAGMA synchronous={synchronous}")

@@ -1,4 +1,4 @@
-"""The table of keys that open a server; it holds hashes of their secrets alone."""
+"""The table of a server's API keys; it holds hashes of their secrets only."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from personaplug.stores.database.schema import API_KEYS
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A key as it is stored.
+    """An API key as it is stored.
 
     Attributes:
-        id: what it is called; part of the key.
-        hash: of its secret.
-        name: what its owner calls it.
-        tenant: whose users it reaches; "" is the store's own.
+        id: public part of the key, by which it is looked up.
+        hash: of its secret part.
+        name: a label for its owner.
+        tenant: whose users it may reach; "" is the store's own.
         users: which of them, or None for all.
-        scopes: what it may do.
+        scopes: what it allows.
         rate: requests a second, or None for the server's default.
         created: UTC seconds.
-        revoked: UTC seconds, or None while it is good.
+        revoked: UTC seconds, or None while it is valid.
         user_rate: requests a second for one user, or None for the server's default.
-        body_bytes: of a request at most, or None for what the server takes.
-        behaviors: of a user at most, counting what is stored already, or None for any number.
+        body_bytes: of a request at most, or None for the server's limit.
+        behaviors: stored for a user at most, or None for no limit.
     """
 
     id: str
@@ -44,13 +44,13 @@ class KeyRow:
 
 
 class KeyTable:
-    """Keys kept in a store's database; several processes may share it."""
+    """API keys in a store's database; several processes may share it."""
 
     def __init__(self, url: str) -> None:
         self._db = Database(url)
 
     def add(self, row: KeyRow) -> None:
-        """Keep a new key."""
+        """Store a new key."""
         with self._db.write() as connection:
             connection.execute(API_KEYS.insert(), {f.name: getattr(row, f.name) for f in fields(row)})
 
@@ -61,18 +61,18 @@ class KeyTable:
         return KeyRow(*row) if row else None
 
     def all(self) -> list[KeyRow]:
-        """Every key ever made, oldest first."""
+        """All keys, revoked ones included, oldest first."""
         with self._db.read() as connection:
             rows = connection.execute(select(*_COLUMNS).order_by(API_KEYS.c.created, API_KEYS.c.id))
             return [KeyRow(*row) for row in rows]
 
     def count(self) -> int:
-        """How many keys were ever made."""
+        """Number of keys, revoked ones included."""
         with self._db.read() as connection:
             return int(connection.execute(select(func.count()).select_from(API_KEYS)).scalar_one())
 
     def revoke(self, id_: str, at: float) -> bool:
-        """Close a key for ever; whether there was a good one."""
+        """Revoke a key for ever; returns whether there was a valid one."""
         good = (API_KEYS.c.id == id_) & API_KEYS.c.revoked.is_(None)
         with self._db.write() as connection:
             return connection.execute(update(API_KEYS).where(good).values(revoked=at)).rowcount > 0

@@ -1,4 +1,4 @@
-"""Queries that several of a store's methods share."""
+"""SQL that several methods of the store share."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ CHUNK = 1000  # rows in one statement: two values each, and SQLite takes at most
 
 def stored_content(connection: Connection, pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], dict[str, Any]]:
     """(user, id) -> the columns that hold content, as `behavior_rows` makes them."""
-    # A join, since SQLite answers `(user, id) IN (...)` by reading the whole table; and by hand, since SQLAlchemy takes
-    # ten times longer to write these values down than SQLite to look them up.
+    # A join, since SQLite answers `(user, id) IN (...)` by scanning the whole table; and in plain SQL, since SQLAlchemy
+    # takes ten times longer to compile these values than SQLite to look them up.
     slot = "(?, ?)" if connection.dialect.name == "sqlite" else "(%s, %s)"
     query = (
         f'WITH wanted("user", id) AS (VALUES {", ".join([slot] * len(pairs))}) '  # noqa: S608 - no value is in the text
         'SELECT b."user", b.id, b.input, b.output, b.at, b.rating, b.fields '
         'FROM wanted JOIN behaviors b ON b."user" = wanted."user" AND b.id = wanted.id'
     )
-    found = {}
+    stored = {}
     for user, id_, *content in connection.exec_driver_sql(query, tuple(value for pair in pairs for value in pair)):
         row = dict(zip(("input", "output", "at", "rating", "fields"), content, strict=True))
         if isinstance(row["fields"], str):  # SQLite has no JSON of its own
             row["fields"] = json.loads(row["fields"])
-        found[user, id_] = row
-    return found
+        stored[user, id_] = row
+    return stored
 
 
 def locked_users(connection: Connection, names: Sequence[str]) -> dict[str, Row[Any]]:
@@ -44,14 +44,14 @@ def locked_users(connection: Connection, names: Sequence[str]) -> dict[str, Row[
     return users
 
 
-def grown(user: Row[Any], times: Sequence[float | None]) -> dict[str, Any]:
-    """The values that `GROW` wants, for a user who gets behaviours of these times."""
+def user_update(user: Row[Any], times: Sequence[float | None]) -> dict[str, Any]:
+    """Parameters of `UPDATE_USER` for a user to whom behaviours of these times are added."""
     dated = [at for at in (user.first, user.last, *times) if at is not None]
     seen = {"first_": min(dated, default=None), "last_": max(dated, default=None)}
     return {"key_": user.key, "behaviors_": user.behaviors + len(times), **seen}
 
 
-GROW = (
+UPDATE_USER = (
     update(USERS)
     .where(USERS.c.key == bindparam("key_"))
     .values(
@@ -63,16 +63,16 @@ GROW = (
 )
 
 
-def recounted(user: int) -> Any:
-    """A user's row once more from the behaviours that are left."""
+def recount(user: int) -> Any:
+    """The UPDATE that counts and dates a user anew from the behaviours that are left."""
     left = [
-        select(found).where(BEHAVIORS.c.user == user).scalar_subquery()
-        for found in (func.count(BEHAVIORS.c.key), func.min(BEHAVIORS.c.at), func.max(BEHAVIORS.c.at))
+        select(aggregate).where(BEHAVIORS.c.user == user).scalar_subquery()
+        for aggregate in (func.count(BEHAVIORS.c.key), func.min(BEHAVIORS.c.at), func.max(BEHAVIORS.c.at))
     ]
     values = dict(zip(("behaviors", "first", "last"), left, strict=True), version=USERS.c.version + 1)
     return update(USERS).where(USERS.c.key == user).values(values)
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The items, as many at a time as one statement takes."""
+    """The items in chunks of as many as one statement takes."""
     return (items[i : i + CHUNK] for i in range(0, len(items), CHUNK))

@@ -1,4 +1,4 @@
-"""What stands in the columns: a behaviour's content, a vector's digest and bytes, a state's arrays."""
+"""Conversion between columns and values: a behaviour's content, a vector's digest and bytes, a state's arrays."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def conflict(user: str, id_: str, how: str) -> ConflictError:
 
 
 def pack_digest(digest: str) -> bytes:
-    """A content hash in half its length (1 and 16 bytes for 32 hex digits), any other text as it is (after a 0)."""
+    """A content hash of 32 hex digits as byte 1 and 16 bytes, any other text as byte 0 and its UTF-8."""
     return b"\1" + bytes.fromhex(digest) if _HASH.fullmatch(digest) else b"\0" + digest.encode()
 
 
 def unpack_digest(blob: bytes) -> str:
-    """What `pack_digest` was given."""
+    """The inverse of `pack_digest`."""
     return blob[1:].hex() if blob[:1] == b"\1" else blob[1:].decode()
 
 

@@ -1,4 +1,4 @@
-"""The store's tables as they are now; each migration leads to them."""
+"""The store's tables at the newest revision; a new store is created from them, an old one migrated to them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TABLES = MetaData()
 KEY = BigInteger().with_variant(Integer, "sqlite")
 
 # Digests are random: in one index over all of them each new vector would change a page of its own, and adding would
-# slow down as a store grows. So each 2^BLOCK behaviours in a row have their part of the index. A text is looked up in
-# the newest parts, a million behaviours: a look into many more would take longer than to encode the text again.
+# slow down as a store grows. So each 2^BLOCK consecutive behaviours have their own range of the index. A text is looked
+# up in the newest BLOCKS ranges, a million behaviours: searching more would take longer than encoding the text again.
 BLOCK = 14
 BLOCKS = 64
 
@@ -34,13 +34,13 @@ USERS = Table(
     Column("key", KEY, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("version", Integer, nullable=False),
-    # What is known at a glance, kept with each change: counting 20 million behaviours anew would take seconds.
+    # Counts updated with each change: counting 20 million behaviours anew would take seconds.
     Column("behaviors", Integer, nullable=False, server_default="0"),
     Column("first", Double),
     Column("last", Double),
 )
 
-# `key` rises with each row added: it is the order of arrival.
+# `key` rises with each row added: it is the insertion order.
 BEHAVIORS = Table(
     "behaviors",
     TABLES,
@@ -55,7 +55,7 @@ BEHAVIORS = Table(
     UniqueConstraint("user", "id", name="behaviors_user_id"),
 )
 
-# An encoder's key stands once, not with each vector.
+# An encoder's key is stored once, not with each vector.
 ENCODERS = Table(
     "encoders",
     TABLES,
@@ -63,7 +63,7 @@ ENCODERS = Table(
     Column("name", Text, nullable=False, unique=True),
 )
 
-# In the order of arrival, which fills pages to the brim: ordered by user, they would be a third empty.
+# In insertion order, which fills pages completely: ordered by user, a third of them would be empty.
 VECTORS = Table(
     "vectors",
     TABLES,
@@ -95,7 +95,7 @@ METADATA = Table(
     Column("value", JSON, nullable=False),
 )
 
-# Who may come in over the network: what `personaplug keys` makes.
+# API keys of the server, as `personaplug keys` creates them.
 API_KEYS = Table(
     "api_keys",
     TABLES,

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, Strin
 from personaplug.core.errors import DataError
 from personaplug.stores.database.schema import TABLES
 
-HEAD = "0004"  # the newest revision; kept here so that opening an up-to-date store needs no alembic
+HEAD = "0004"  # the newest revision; named here so that opening an up-to-date store needs no alembic
 VERSION_TABLE = "personaplug_version"  # not alembic's default: a store may share a PostgreSQL database with others
 FOLDER = Path(__file__).parent
 
@@ -52,10 +52,10 @@ def upgrade(connection: Connection, where: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    found = revision(connection)
+    stored = revision(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if found is not None and found not in known:
+    if stored is not None and stored not in known:
         raise DataError(
-            f"store {where}: revision {found!r} is newer than this personaplug's {HEAD!r}; upgrade personaplug"
+            f"store {where}: revision {stored!r} is newer than this personaplug's {HEAD!r}; upgrade personaplug"
         )
     command.upgrade(config, "head")

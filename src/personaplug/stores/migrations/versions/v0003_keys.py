@@ -1,4 +1,4 @@
-"""Keys that open a server: who may do what, as whom; the secrets themselves are not kept."""
+"""API keys of a server: tenant, users and scopes; only a hash of the secret is stored."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Limits that a key carries: its users' rate, the size of a request, behaviours kept of a user."""
+"""Limits of a key: its users' rate, the size of a request, behaviours stored of a user."""
 
 import sqlalchemy as sa
 from alembic import op
