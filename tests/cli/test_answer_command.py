@@ -13,6 +13,14 @@ def test_what_is_decoded_may_be_set(run, store, echo):
     assert run("answer", echo, "a b c", "--user", "ada", "--store", store, "--max-tokens", 2).stdout == "a b\n"
 
 
+def test_a_persona_strength_that_the_model_cannot_have_is_one_line(run, store, echo, plug):
+    refused = run("answer", echo, "a b c", "--user", "ada", "--store", store, "--strength", 2)
+    assert refused.exit_code == 2
+    assert "strength = 2.0 needs the logits" in refused.stderr
+    same = run("answer", plug, "a b c", "--user", "ada", "--store", store, "--strength", 1, "--max-tokens", 4)
+    assert same.stdout == run("answer", plug, "a b c", "--user", "ada", "--store", store, "--max-tokens", 4).stdout
+
+
 def test_without_a_user_it_is_the_unknown_user_and_says_so(run, store, echo):
     result = run("answer", echo, "hello", "--store", store)
     assert result.stdout == "hello\n"

@@ -47,6 +47,27 @@ def test_an_answer_over_http_is_the_libraries_own(client, tiny_server) -> None:
     )
 
 
+def test_the_strength_of_a_persona_is_the_requests_to_choose(client, tiny_server) -> None:
+    def said(user: str | None, **own) -> str:
+        extra = {"user": user} if user else {}
+        answer = client.chat.completions.create(
+            model=PLUG, messages=ASK, max_tokens=8, extra_body={"personaplug": own}, **extra
+        )
+        return answer.choices[0].message.content
+
+    model = tiny_server.service.models[PLUG]
+    for strength in (0.0, 1.0, 3.0):
+        own = model.personalizer.answer("ada", ASK[0]["content"], Sampling(max_tokens=8, strength=strength))
+        assert said("ada", strength=strength) == own
+    assert said("ada", strength=0.0) == said(None)
+    assert said("ada", strength=1.0) == said("ada")
+    words = said("ada", no_repeat_ngram=1).split()
+    assert len(set(words)) == len(words)
+    for wrong in ({"strength": -1}, {"strength": 99}, {"strengh": 1.0}):
+        with pytest.raises(openai.BadRequestError, match=r"strength"):
+            said("ada", **wrong)
+
+
 @pytest.mark.parametrize("user", ["nobody knows", None])
 def test_without_a_known_user_the_answer_is_anybodys_and_says_so(client, user) -> None:
     extra = {} if user is None else {"user": user}

@@ -24,6 +24,7 @@ class Backbone(ABC):
     source: ClassVar[str]
     accepts: ClassVar[Conditioning]
     scores: ClassVar[bool] = True  # whether it gives log-probabilities of given continuations
+    shapes_logits: ClassVar[bool] = False  # whether it decodes by its own logits: persona strength, repetition rules
 
     key: str
     """Identity of the weights: an artifact trained against another key is refused."""
@@ -85,6 +86,21 @@ class Backbone(ABC):
                 f"{what} needs {needs}, but backbone {self.key!r} accepts only {self.accepts}; "
                 "choose a backbone that takes soft tokens (causal, seq2seq, vllm) or a text method"
             )
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        """Refuse a way of decoding that this backbone cannot do.
+
+        Raises:
+            MismatchError: names what is asked for, the backbone and the way out.
+        """
+        plain = Sampling()
+        for name in ("strength", "no_repeat_ngram", "repetition_penalty"):
+            value = getattr(sampling, name)
+            if not self.shapes_logits and value != getattr(plain, name):
+                raise MismatchError(
+                    f"{name} = {value} needs the logits of each token, which backbone {self.key!r} does not give; "
+                    f"leave {name} at {getattr(plain, name)}, or use a backbone in this process (causal, seq2seq)"
+                )
 
     def check_scores(self, what: str) -> None:
         """Refuse what compares likelihoods where this backbone gives none.

@@ -115,6 +115,7 @@ class OpenAIBackbone(RemoteBackbone):
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         self.check(prompt.needs, "a prompt")
+        self.check_sampling(sampling)
         given = {k: v for k, v in sampled(sampling).items() if k not in self.config.omit}
         return {
             "model": self.config.model,

@@ -114,6 +114,7 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
 
     def _body(self, prompt: Prompt, sampling: Sampling) -> dict[str, Any]:
         self.check(prompt.needs, "a prompt")
+        self.check_sampling(sampling)
         extra: dict[str, Any] = {**_PLAIN, "return_token_ids": True}
         if self.tokenizer.eos_token_id is not None:
             extra["stop_token_ids"] = [self.tokenizer.eos_token_id]

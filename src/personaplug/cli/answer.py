@@ -64,6 +64,15 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
     temperature: Annotated[float | None, typer.Option(min=0.0, metavar="T", help="0 is greedy.")] = None,
     top_p: Annotated[float | None, typer.Option(min=0.0, max=1.0, metavar="P", help="Nucleus sampling.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Of the random draws.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="S", help="Of the persona: 1 as measured, 0 nobody, 2 exaggerated.", show_default="1"
+        ),
+    ] = None,
+    no_repeat_ngram: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="No N tokens come up twice in an answer; 0: no such rule.")
+    ] = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Ends the answer where it comes up. May be repeated.")
     ] = None,
@@ -79,6 +88,8 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "strength": strength,
+        "no_repeat_ngram": no_repeat_ngram,
         "stop": tuple(stop) if stop else None,
     }
     for name in vs or ():

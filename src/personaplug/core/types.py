@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import TYPE_CHECKING, Any, Literal
 
-from personaplug.core.errors import DataError
+from personaplug.core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "dev", "test"]
 State = Mapping[str, "NDArray[np.generic]"]  # what a method stores of a user: named arrays
+
+MAX_STRENGTH = 10.0
+"""Beyond, answers are noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,8 @@ class Prompt:
             answer), which decoder-only backbones take.
         adapter: the name of an adapter on the weights, or None.
         bias: of a closed set of answers, nats added to the score of each; empty where nothing is added.
+        unconditional: what the same method hands over of the same request for nobody: what `Sampling.strength` starts
+            from; None where strength changes nothing.
     """
 
     messages: tuple[Message, ...]
@@ -166,6 +171,7 @@ class Prompt:
     position: Literal["first", "last"] = "first"
     adapter: str | None = None
     bias: Mapping[str, float] = field(default_factory=dict)
+    unconditional: Prompt | None = None
 
     @property
     def needs(self) -> Conditioning:
@@ -209,13 +215,39 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to decode. `temperature` 0 is greedy; `stop` are strings that end the answer and are cut off."""
+    """How to decode.
+
+    Attributes:
+        max_tokens: of the answer.
+        temperature: 0 is greedy.
+        top_p: draw from the likeliest tokens alone that have this much probability together.
+        stop: strings that end the answer and are cut off.
+        seed: of the draws.
+        strength: of the persona (classifier-free guidance, arXiv 2306.17806): next-token log-probabilities are
+            nobody + strength · (persona - nobody). 1: as trained and measured, 0: nobody; above 1 the persona is
+            exaggerated, among the tokens alone that have at least 5% of its likeliest one's probability.
+        no_repeat_ngram: no sequence of so many tokens comes up twice in the answer; 0: no such rule.
+        repetition_penalty: divides (or, below 0, multiplies) the logits of tokens that the answer has; 1: no penalty
+            (CTRL, arXiv 1909.05858).
+    """
 
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    strength: float = 1.0
+    no_repeat_ngram: int = 0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.strength <= MAX_STRENGTH):
+            raise ConfigError(f"sampling: strength = {self.strength}; expected a number from 0 to {MAX_STRENGTH:g}")
+        if self.no_repeat_ngram < 0 or not 0.0 < self.repetition_penalty < math.inf:
+            raise ConfigError(
+                f"sampling: no_repeat_ngram = {self.no_repeat_ngram}, repetition_penalty = {self.repetition_penalty}; "
+                "expected 0 or more, and a number above 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)

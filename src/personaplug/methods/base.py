@@ -140,6 +140,26 @@ class Method(ABC):
         """`personalize` for a batch; gives what each gives alone."""
         return [self.personalize(r, p) for r, p in zip(requests, profiles, strict=True)]
 
+    def with_unconditional(
+        self, requests: Sequence[Request], prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[Prompt]:
+        """The prompts with what the same requests give for nobody, where the persona's strength is not 1.
+
+        Args:
+            requests: what is asked.
+            prompts: those that it made of these requests.
+            sampling: how they will be decoded.
+
+        Raises:
+            MismatchError: the backbone cannot decode so.
+        """
+        self.backbone.check_sampling(sampling)
+        if sampling.strength == 1.0 or not self.personal:
+            return list(prompts)
+        nobody = [dataclasses.replace(r, user=None) for r in requests]
+        plain = self.personalize_many(nobody, [Profile(History(""))] * len(nobody))
+        return [dataclasses.replace(p, unconditional=n) for p, n in zip(prompts, plain, strict=True)]
+
     def personalize_examples(self, examples: Sequence[Example], profiles: Sequence[Profile]) -> list[Prompt]:
         """What the bench calls: `personalize_many` of the examples' requests; only an oracle looks at their targets."""
         return self.personalize_many([e.request for e in examples], profiles)

@@ -137,16 +137,18 @@ class Personalizer:
 
     def answer_many(self, requests: Sequence[Request], sampling: Sampling | None = None) -> list[Completion]:
         """Answers to requests of any users in one batch: each as if it came alone."""
-        profiles = self._profiles(requests)
+        profiles, sampling = self._profiles(requests), sampling or self.task.sampling
         prompts = self.method.personalize_many(requests, profiles)
-        return self.method.answer_many(requests, profiles, prompts, sampling or self.task.sampling)
+        prompts = self.method.with_unconditional(requests, prompts, sampling)
+        return self.method.answer_many(requests, profiles, prompts, sampling)
 
     def stream(self, user: str | None, text: str | Request, sampling: Sampling | None = None) -> Iterator[str]:
         """Pieces of the answer as they come."""
         request = self._request(user, text)
-        profile = self.profile(request.user)
-        prompt = self.method.personalize(request, profile)
-        return self.method.stream(request, profile, prompt, sampling or self.task.sampling)
+        profile, sampling = self.profile(request.user), sampling or self.task.sampling
+        prompts = [self.method.personalize(request, profile)]
+        [prompt] = self.method.with_unconditional([request], prompts, sampling)
+        return self.method.stream(request, profile, prompt, sampling)
 
     def explain(self, user: str, text: str | Request) -> list[Attribution]:
         """The behaviours that carried the persona for this request with their shares, heaviest first."""

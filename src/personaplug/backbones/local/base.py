@@ -112,6 +112,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
 
     # -- decoding -------------------------------------------------------------------------------------------------
 
+    shapes_logits = True
     joins: ClassVar[bool]
     """Whether prompts can join others that are being decoded."""
 
@@ -166,7 +167,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         if self.run_by is not None:
             return self.run_by(prompts, [sampling] * len(prompts))
-        lengths = [self.left_length(p) + sampling.max_tokens for p in prompts]
+        lengths = [_rows(p, sampling) * (self.left_length(p) + sampling.max_tokens) for p in prompts]
         choices = [self.choice(sampling) for _ in prompts]
         if sampling.max_tokens > 0:
             for batch in token_batches(lengths, self.batch_tokens):
@@ -199,6 +200,11 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
 
     def _detokenize(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _rows(prompt: Prompt, sampling: Sampling) -> int:
+    """How many rows of a batch an answer takes."""
+    return 2 if prompt.unconditional is not None and sampling.strength != 1.0 else 1
 
 
 def _checkpoint_layers(model: Any) -> None:

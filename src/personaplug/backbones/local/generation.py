@@ -5,14 +5,18 @@ b: rows, v: vocabulary.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from personaplug.core.types import Prompt, Sampling
+
+PLAUSIBLE = 0.05
+"""Share of the likeliest token's probability that a token needs where a persona is exaggerated (arXiv 2210.15097)."""
 
 _UNFINISHED = "\ufffd"  # what an incomplete UTF-8 sequence decodes to
 
@@ -34,7 +38,9 @@ class Choice:
         self.noted: list[tuple[float, list[tuple[int, float]]]] = []  # of each token
         self.finish_reason: Literal["stop", "length"] = "length"
         self.done = sampling.max_tokens <= 0
+        self.guided = False  # its prompt's unconditional one is decoded beside it, in the row after
         self._ends = ends
+        self._rules = repetition_rules(sampling)
         self._generator = torch.Generator()
         if sampling.seed is None:
             self._generator.seed()
@@ -43,7 +49,7 @@ class Choice:
 
     def take(self, logits: Tensor) -> None:
         """Draw the next token from logits [v]."""
-        token = self._draw(logits)
+        token = self._draw(self._ruled(logits))
         if token in self._ends:
             self.finish_reason, self.done = "stop", True
         else:
@@ -51,6 +57,12 @@ class Choice:
                 self._note(logits, token, self.top)
             self.tokens.append(token)
             self.done = len(self.tokens) >= self.limit
+
+    def _ruled(self, logits: Tensor) -> Tensor:
+        if self._rules is None or not self.tokens:
+            return logits
+        answer = torch.tensor([self.tokens], device=logits.device)
+        return self._rules(answer, logits[None])[0]
 
     def _note(self, logits: Tensor, token: int, top: int) -> None:
         nats = logits.log_softmax(-1)
@@ -111,8 +123,14 @@ class RunningBatch:
     def admit(self, prompts: Sequence[Prompt], choices: Sequence[Choice]) -> None:
         """Read prompts and draw the first token of each; those running meanwhile wait."""
         self._leave()
+        rows: list[Prompt] = []
+        for prompt, choice in zip(prompts, choices, strict=True):
+            rows.append(prompt)
+            if prompt.unconditional is not None and choice.sampling.strength != 1.0:
+                rows.append(prompt.unconditional)
+                choice.guided = True
         with torch.inference_mode():
-            begun = self._begin(prompts)
+            begun = self._begin(rows)
             self._draw(begun, choices)
             if self._decoding is None:
                 self._decoding = begun
@@ -125,14 +143,15 @@ class RunningBatch:
         self._leave()
         if self._decoding is not None:
             with torch.inference_mode():
-                self._decoding.step([choice.tokens[-1] for choice in self.choices])
+                self._decoding.step([c.tokens[-1] for c in self.choices for _ in range(1 + c.guided)])
                 self._draw(self._decoding, self.choices)
 
     def _leave(self) -> None:
         """Those that are done make room."""
-        stay = [row for row, choice in enumerate(self.choices) if not choice.done]
-        if self._decoding is not None and len(stay) < len(self.choices):
-            self.choices = [self.choices[row] for row in stay]
+        owners = [choice for choice in self.choices for _ in range(1 + choice.guided)]
+        stay = [row for row, choice in enumerate(owners) if not choice.done]
+        if self._decoding is not None and len(stay) < len(owners):
+            self.choices = [choice for choice in self.choices if not choice.done]
             with torch.inference_mode():
                 if stay:
                     self._decoding.keep(stay)
@@ -140,10 +159,52 @@ class RunningBatch:
                     self._decoding = None
 
     def _draw(self, decoding: Decoding, choices: Sequence[Choice]) -> None:
-        for row, choice in enumerate(choices):
-            choice.take(decoding.logits[row])
+        row = 0
+        for choice in choices:
+            logits = decoding.logits[row]
+            if choice.guided:
+                logits = guided(logits, decoding.logits[row + 1], choice.sampling.strength)
+            row += 1 + choice.guided
+            choice.take(logits)
             if choice.sampling.stop and not choice.done:
                 choice.check_stop(self._text(choice.tokens))
+
+
+def guided(persona: Tensor, nobody: Tensor, strength: float) -> Tensor:
+    """Log-probabilities, up to a constant, of the next token at a persona's strength: nobody + s · (persona - nobody).
+
+    Above 1, tokens with less than `PLAUSIBLE` of the persona's likeliest one's probability are left out: there the
+    difference is large for tokens that neither would write. (Classifier-free guidance, arXiv 2306.17806; for persons,
+    CoPe, arXiv 2506.12109.)
+
+    Args:
+        persona: logits [v] with the persona.
+        nobody: logits [v] without.
+        strength: s.
+    """
+    mine, plain = persona.log_softmax(-1), nobody.log_softmax(-1)
+    found = plain + strength * (mine - plain)
+    if strength > 1.0:
+        found = found.masked_fill(mine < mine.max() + math.log(PLAUSIBLE), -math.inf)
+    return found
+
+
+def repetition_rules(sampling: Sampling) -> Any:
+    """Transformers' processors of (an answer's tokens [1, t], logits [1, v]), or None where nothing is asked for."""
+    if not sampling.no_repeat_ngram and sampling.repetition_penalty == 1.0:
+        return None
+    from transformers.generation import (
+        LogitsProcessorList,
+        NoRepeatNGramLogitsProcessor,
+        RepetitionPenaltyLogitsProcessor,
+    )
+
+    rules = LogitsProcessorList()
+    if sampling.repetition_penalty != 1.0:
+        rules.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+    if sampling.no_repeat_ngram:
+        rules.append(NoRepeatNGramLogitsProcessor(sampling.no_repeat_ngram))
+    return rules
 
 
 def visible_text(text: str, stop: tuple[str, ...], *, final: bool = True) -> str:

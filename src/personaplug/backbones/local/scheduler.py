@@ -38,7 +38,7 @@ class Answer:
         apart: it was in a group that could not be read; next time it is read alone.
         turned: when its turn came while it had no prompt (`time.perf_counter`), or None: then nobody waited for that.
         began: when its prompt was read, or None if it waits.
-        length: tokens that the model may hold of it in the end.
+        length: tokens that the model may hold of it in the end; twice as many where its persona has a strength.
     """
 
     def __init__(
@@ -309,7 +309,8 @@ class Scheduler:
         """An answer ends where the model's context does."""
         left = self.backbone.left_length(prompt)
         answer.choice.limit = min(answer.choice.sampling.max_tokens, max(self.backbone.context - left, 1))
-        answer.length = left + answer.choice.limit
+        both = prompt.unconditional is not None and answer.choice.sampling.strength != 1.0
+        answer.length = (left + answer.choice.limit) * (1 + both)
 
     def _holds(self, answers: list[Answer]) -> bool:
         """Whether the batch may hold them; rows are padded to the longest, and what is done takes none."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from personaplug.core.errors import did_you_mean
-from personaplug.core.types import Message, Role
+from personaplug.core.types import MAX_STRENGTH, Message, Role
 
 Text = Annotated[str, Field(max_length=2_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -77,9 +77,13 @@ class Extension(Body):
 
     Attributes:
         behaviors: how many that carried the persona shall be named in the response.
+        strength: of the persona: 1 as measured, 0 nobody, above 1 exaggerated; by default the method's own.
+        no_repeat_ngram: no so many tokens come up twice in an answer; 0: no such rule.
     """
 
     behaviors: int = Field(5, ge=0, le=100)
+    strength: float | None = Field(None, ge=0, le=MAX_STRENGTH)
+    no_repeat_ngram: int | None = Field(None, ge=0, le=64)
 
 
 class TextPart(Body):

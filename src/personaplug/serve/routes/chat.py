@@ -26,8 +26,8 @@ from personaplug.serve.openai.responses import (
     text_logprobs,
     usage,
 )
-from personaplug.serve.openai.schemas import ChatBody, CompletionBody, EmbeddingBody, Generation
-from personaplug.serve.runtime.completion import SHOWN, Asked, Run
+from personaplug.serve.openai.schemas import ChatBody, CompletionBody, EmbeddingBody, Extension, Generation
+from personaplug.serve.runtime.completion import Asked, Run
 from personaplug.serve.runtime.service import Served
 from personaplug.serve.security.context import Access, Let
 
@@ -194,16 +194,20 @@ def _asked(
             400, f"max_tokens is {limit}: at most {settings.max_tokens} here; ask for fewer", param="max_tokens"
         )
     user = access.acting("read", body.claims)
+    own = body.personaplug or Extension.model_validate({})
     sampling = Sampling(
         max_tokens=min(base.max_tokens, settings.max_tokens) if limit is None else limit,
         temperature=base.temperature if body.temperature is None else body.temperature,
         top_p=base.top_p if body.top_p is None else body.top_p,
         stop=base.stop if body.stops is None else body.stops,
         seed=base.seed if body.seed is None else body.seed,
+        strength=base.strength if own.strength is None else own.strength,
+        no_repeat_ngram=base.no_repeat_ngram if own.no_repeat_ngram is None else own.no_repeat_ngram,
+        repetition_penalty=base.repetition_penalty,
     )
-    behaviors = SHOWN if body.personaplug is None else body.personaplug.behaviors
+    model.personalizer.backbone.check_sampling(sampling)
     pieces = bool(body.stream)
-    return Asked(user, access.stored(user), tuple(conversations), sampling, n, pieces=pieces, behaviors=behaviors)
+    return Asked(user, access.stored(user), tuple(conversations), sampling, n, pieces=pieces, behaviors=own.behaviors)
 
 
 async def _begun(access: Access, model: Served, asked: Asked) -> Run:

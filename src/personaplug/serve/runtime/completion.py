@@ -93,7 +93,7 @@ class Run:
             raise
 
     async def _begin(self) -> None:
-        requests, reserved = self._requests, self.model.chooser is None
+        requests, reserved, strength = self._requests, self.model.chooser is None, self.asked.sampling.strength
         self._enter()
         if reserved:
             for index in range(self.count):
@@ -101,7 +101,7 @@ class Run:
         lost = None
         while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
             lost = self._service.lost
-            self.personal = await asyncio.gather(*(self._service.personal(self.model, r) for r in requests))
+            self.personal = await asyncio.gather(*(self._service.personal(self.model, r, strength) for r in requests))
         self.stages["profile"] = max(p.profile_seconds for p in self.personal)
         self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
         if reserved:

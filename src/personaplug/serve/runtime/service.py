@@ -165,8 +165,11 @@ class Service:
         """Do what would block in a thread."""
         return await _in(self._pool, work, *args, **kwargs)
 
-    async def personal(self, model: Served, request: Request) -> Personal:
-        """What the backbone is given; requests that come together share the encoder's batch."""
+    async def personal(self, model: Served, request: Request, strength: float = 1.0) -> Personal:
+        """What the backbone is given; requests that come together share the encoder's batch.
+
+        At a strength other than 1, with what it would be given for nobody, from which the strength is counted.
+        """
         start = time.perf_counter()
         together = self._personas[model.id]
         made, prepared = await together(_Asked(request)), 0.0
@@ -177,6 +180,10 @@ class Service:
         assert isinstance(made, Personal)
         if model.personalizer.method.slow_prepare and made.known and request.user is not None:
             self._prepare_again(request.user, [model.personalizer])  # another server may have added to the user
+        if strength != 1.0 and model.personalizer.method.personal:
+            plain = await together(_Asked(replace(request, user=None)))
+            assert isinstance(plain, Personal)  # nobody is always prepared
+            made = replace(made, prompt=replace(made.prompt, unconditional=plain.prompt))
         profile = prepared + made.profile_seconds
         return replace(made, profile_seconds=profile, personalize_seconds=time.perf_counter() - start - profile)
 
