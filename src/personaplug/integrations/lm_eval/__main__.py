@@ -1,13 +1,18 @@
 """`python -m personaplug.integrations.lm_eval`: the `lm_eval` command, knowing the model `personaplug`.
 
-lm_eval finds models in its own table only, and has no entry points for those of others.
+lm_eval finds models in its own table only, and has no entry points for those of others. Our tasks are there too, where
+no other `--include_path` is given.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from personaplug.core.errors import PersonaplugError
+
+TASKS = Path(__file__).parent / "tasks"
+"""The folder of the LaMP tasks, for lm_eval's `include_path`."""
 
 
 def main() -> None:
@@ -21,6 +26,8 @@ def main() -> None:
             from personaplug.core.registry import missing_extra
 
             raise missing_extra("the lm_eval integration", error) from None
+        if "--tasks" in sys.argv and "--include_path" not in sys.argv:
+            sys.argv += ["--include_path", str(TASKS)]
         cli_evaluate()
     except PersonaplugError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")

@@ -1,4 +1,4 @@
-"""LaMP for lm_eval: what the task files in integrations/lm_eval/tasks name."""
+"""LaMP for lm_eval: what the task files in tasks/ name."""
 
 from __future__ import annotations
 
