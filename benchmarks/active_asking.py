@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import commit, versions, write_json
+from personaplug.bench.results import commit, versions
 from personaplug.core import registry
+from personaplug.core.files import write_json
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.lowrank import LowRank
 from personaplug.methods.preference.bradley_terry import next_pair, updated

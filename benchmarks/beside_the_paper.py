@@ -26,7 +26,7 @@ from personaplug.bench import results
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.compare import Gain, gain, pool
 from personaplug.bench.measure import NLL, Row
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 
 PLUG, CONTROL = "plug", "task_prompt"
 OTHERS = {

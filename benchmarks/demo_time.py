@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 
 HERE = Path(__file__).parent
 

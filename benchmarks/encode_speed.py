@@ -41,7 +41,7 @@ from typing_extensions import override
 
 from personaplug import data
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Behavior
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.sentence import SentenceConfig, SentenceEncoder
@@ -187,13 +187,13 @@ def cached(encoder: Counting, texts: list[str], fresh: str) -> dict[str, Any]:
         for again in range(6):
             vectors = VectorCache(encoder, store)  # nothing in memory, as in a new process
             start = time.perf_counter()
-            encoded = vectors.warm(behaviors, "{output}")
+            encoded = vectors.precompute(behaviors, "{output}")
             times.append(time.perf_counter() - start)
             assert encoded == (0 if again else len(texts))
         more = [*behaviors, Behavior("ada", "one more", "", fresh)]
         store.add(more)
         before = encoder.count
-        VectorCache(encoder, store).warm(more, "{output}")
+        VectorCache(encoder, store).precompute(more, "{output}")
         store.close()
     first, second = times[0], statistics.median(times[1:])
     return {

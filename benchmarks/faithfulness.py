@@ -24,11 +24,11 @@ import numpy as np
 from personaplug.backbones.base import Backbone
 from personaplug.bench.claims import Claim, record
 from personaplug.bench.experiment import Experiment
-from personaplug.bench.plan import entries
-from personaplug.bench.results import write_json
+from personaplug.bench.plan import plan_methods
 from personaplug.cli.progress import Steps
 from personaplug.cli.train import read_experiment
 from personaplug.core.errors import DataError
+from personaplug.core.files import write_json
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, History, Profile
 from personaplug.methods.base import Method
@@ -64,17 +64,17 @@ def main() -> None:
 
 def measure(experiment: Experiment, label: str, requests: int, seed: int) -> tuple[list[str], np.ndarray]:
     """Who asked each request, and |change| in nats [requests, shares, kinds]."""
-    [entry] = [e for e in entries(experiment.seeded(seed), [label], prefix=True) if e.label == label]
-    assembly = experiment.fit(entry.run, entry.label).assembly
+    [entry] = [e for e in plan_methods(experiment.run.with_seed(seed), [label], prefix=True) if e.label == label]
+    components = experiment.fit(entry.run, entry.label).components
     examples = evenly_spaced([e for e in experiment.examples("test") if len(e.history) >= LEAST], requests)
-    experiment.encode(assembly, examples)
-    judge = build_backbone({**experiment.run.backbone, "dtype": "float32"})
+    experiment.encode(components, examples)
+    judge = build_backbone(experiment.run.backbone.updated(dtype="float32"))
     rng = np.random.default_rng(seed)
     found = []
-    with experiment.watch(f"removing behaviours, {label}", len(examples)) as advance:
+    with experiment.progress(f"removing behaviours, {label}", len(examples)) as advance:
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
-            found.append(moved(assembly.method, judge, batch, rng))
+            found.append(moved(components.method, judge, batch, rng))
             advance(len(batch))
     return [e.history.user for e in examples], np.concatenate(found)
 

@@ -33,7 +33,7 @@ from typing_extensions import override
 
 from personaplug import data
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.base import TextRole, Vectors
 from personaplug.encoders.cache.embeddings import VectorCache

@@ -27,7 +27,7 @@ from sentence_transformers import SentenceTransformer
 
 from personaplug import data
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Profile
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.models import resolve

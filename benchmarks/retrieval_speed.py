@@ -25,8 +25,8 @@ from typing_extensions import override
 
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
 from personaplug.core import registry
+from personaplug.core.files import write_json
 from personaplug.core.types import Behavior, History, Profile, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.encoders.hashing import HashingConfig, HashingEncoder
@@ -63,7 +63,7 @@ def dense(rounds: int) -> dict[str, Any]:
     method = registry.build("method", "dense", backbone=EchoBackbone(), vectors=vectors)
     history = made_up(10_000, length=8)
     profile, request = Profile(history, method.prepare(history)), Request.of("ada", history.behaviors[42].output)
-    matrix, query = vectors.of(history, method.template), vectors.query([request.query])[0]
+    matrix, query = vectors.embed(history, method.template), vectors.query([request.query])[0]
     row = compare(lambda: method.rank([request], [profile]), lambda: matrix @ query, rounds)
     words = "dense ranking of 10,000 stored behaviours of 384 dimensions, in units of one float32 matrix-vector product"
     return {"id": "retrieval-speed-dense", "words": words, "goal": "<= 10", **row}

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from personaplug import data
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Sampling
-from personaplug.pipeline.build import RunConfig, assemble, build_store, build_task
+from personaplug.pipeline.build import RunConfig, build_components, build_store, build_task
 from personaplug.pipeline.personalizer import Personalizer
 
 HERE = Path(__file__).parent
@@ -117,11 +117,11 @@ def train_survives(folder: Path) -> dict[str, object]:
 def batch_equals_alone(dtype: str) -> int:
     """How many of 10 users get in one greedy batch the tokens that each gets alone."""
     task = build_task({"name": "jsonl", "path": "chitchat", "max_users": USERS, "max_behaviors": 40})
-    run = RunConfig(backbone={"name": "causal", "dtype": dtype}, encoder={"name": "hidden", "dtype": dtype})
+    run = RunConfig.parse(backbone={"name": "causal", "dtype": dtype}, encoder={"name": "hidden", "dtype": dtype})
     with tempfile.TemporaryDirectory() as folder:
         store = build_store({"name": "sql", "url": f"{folder}/users.db"})
         store.add(task.behaviors())
-        method = assemble(run, task.info, store).method
+        method = build_components(run, task.info, store).method
         me = Personalizer(method, store, task.info)
         requests = [task.info.request(u.user, "What did you do last weekend?") for u in store.users()]
         sampling = Sampling(max_tokens=32)

@@ -19,17 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from personaplug.bench.experiment import Experiment, read_run
-from personaplug.bench.measure import Measuring, measure, with_judgement
-from personaplug.bench.plan import entries
-from personaplug.bench.results import commit, versions, write_json
+from personaplug.bench.experiment import Experiment
+from personaplug.bench.measure import MeasureConfig, measure, with_judgement
+from personaplug.bench.plan import plan_methods
+from personaplug.bench.results import commit, versions
 from personaplug.core import registry
 from personaplug.core.config import read_toml
+from personaplug.core.files import write_json
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example
 from personaplug.methods.base import Method
 from personaplug.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
-from personaplug.pipeline.build import load
+from personaplug.pipeline.build import load, read_run
 from personaplug.tasks.personalllm import PersonalLLM
 
 HERE = Path(__file__).parent
@@ -69,8 +70,8 @@ def groups(
     experiment: Experiment, labels: Sequence[str], folders: Sequence[Path]
 ) -> Iterator[tuple[str, list[Method]]]:
     """Each method's name with its fitted instances: those of the experiment first, then the artifacts'."""
-    for entry in entries(experiment.run, labels, prefix=True) if labels else []:
-        yield entry.label, [experiment.fit(entry.run, entry.label).assembly.method]
+    for entry in plan_methods(experiment.run, labels, prefix=True) if labels else []:
+        yield entry.label, [experiment.fit(entry.run, entry.label).components.method]
     made = [load(folder, None, experiment.backbone).method for folder in folders]
     for name in dict.fromkeys(method.name for method in made):
         yield name, [method for method in made if method.name == name]
@@ -78,7 +79,7 @@ def groups(
 
 def rewards(method: Method, task: PersonalLLM, asked: Sequence[Example]) -> list[float]:
     """What the method's answers are worth to those who ask."""
-    row = measure(method, task.info, asked, Measuring(generate=len(asked)))
+    row = measure(method, task.info, asked, MeasureConfig(generate=len(asked)))
     return list(with_judgement(row, task, asked).values["user_reward"])
 
 

@@ -46,9 +46,9 @@ import numpy as np
 
 from personaplug import data
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Behavior
-from personaplug.pipeline.build import RunConfig, assemble, build_store, load
+from personaplug.pipeline.build import RunConfig, build_components, build_store, load
 from personaplug.pipeline.personalizer import Personalizer
 from personaplug.tasks.base import TaskInfo
 
@@ -173,10 +173,10 @@ def prepare(folder: Path, users: int) -> list[str]:
     """An artifact and a store of users; returns messages that nobody has sent yet."""
     with (data.path("chitchat") / "behaviors.jsonl").open(encoding="utf-8") as lines:
         messages = list(dict.fromkeys(json.loads(line)["output"] for line in islice(lines, 60_000)))
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": "smollm2-135m"}, encoder={"name": "sentence", "model": "minilm"}
     )
-    assemble(run, TaskInfo("chat", "text", history_text="{output}"), None).save(folder / "plug", {}, {})
+    build_components(run, TaskInfo("chat", "text", history_text="{output}"), None).save(folder / "plug", {}, {})
     store = build_store({"name": "sql", "url": str(folder / "users.db")})
     store.add(
         Behavior(f"user{u}", str(i), messages[50 * u + i], messages[50 * u + i + 1], at=float(i))

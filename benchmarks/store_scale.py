@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.core.types import Behavior
 from personaplug.stores.base import VectorRow
 from personaplug.stores.sql import SqlConfig, SqlStore

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from personaplug.bench.claims import Claim, record
-from personaplug.bench.results import write_json
+from personaplug.core.files import write_json
 from personaplug.stores.sql import SqlConfig, SqlStore
 
 HERE = Path(__file__).parent

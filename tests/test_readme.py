@@ -10,7 +10,7 @@ import pytest
 import tiny
 from personaplug.bench.report.board import board, gather
 from personaplug.bench.report.table import markdown, read_from
-from personaplug.pipeline.build import RunConfig, assemble
+from personaplug.pipeline.build import RunConfig, build_components
 from personaplug.tasks.base import TaskInfo
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,12 +21,14 @@ def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(block.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
     model = tiny.save_causal(tmp_path / "tiny")
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(model), "dtype": "float32"},
         encoder={"name": "hashing"},
         method={"name": "plug"},
     )
-    assemble(run, TaskInfo("chat", "text", history_text="{output}"), None).save(tmp_path / "demo" / "plug", {}, {})
+    build_components(run, TaskInfo("chat", "text", history_text="{output}"), None).save(
+        tmp_path / "demo" / "plug", {}, {}
+    )
     exec(compile(block, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "grand!! just back from a run" in printed

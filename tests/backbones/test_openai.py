@@ -11,7 +11,7 @@ from personaplug.core import registry
 from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.pipeline.build import RunConfig, assemble
+from personaplug.pipeline.build import RunConfig, build_components
 from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from remote import Reply, scripted
@@ -176,8 +176,8 @@ def recent(tmp_path, monkeypatch):
         info = TaskInfo("chat", "text", history_text="{input} {output}")
         with scripted(reply) as seen:
             section = {"name": "openai", "model": "m", "base_url": seen.url, "api_key_env": "MY_KEY"}
-            run = RunConfig(backbone=section, encoder={}, method={"name": "recent", "k": 1})
-            assemble(run, info, None).save(tmp_path / "recent", {}, {})
+            run = RunConfig.parse(backbone=section, encoder={}, method={"name": "recent", "k": 1})
+            build_components(run, info, None).save(tmp_path / "recent", {}, {})
             path = tmp_path / "users.db"
             loading = Loading(registry.build("store", "sql", {"url": str(path)}), OPEN)
             loading.add(str(tmp_path / "recent"))

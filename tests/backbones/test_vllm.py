@@ -15,7 +15,7 @@ from personaplug.core import registry
 from personaplug.core.errors import DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.pipeline import build as assembly
-from personaplug.pipeline.build import RunConfig, assemble
+from personaplug.pipeline.build import RunConfig, build_components
 from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
@@ -51,12 +51,12 @@ def llama(tiny_causal, tmp_path_factory):
 
 def save_plug(backbone, model, folder) -> None:
     """An artifact of an untrained plug."""
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(model), "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 16},
         method={"name": "plug"},
     )
-    assemble(run, INFO, None, backbone).save(folder, {}, {})
+    build_components(run, INFO, None, backbone).save(folder, {}, {})
 
 
 def prefixes(backbone, count, k=3):

@@ -20,7 +20,7 @@ from personaplug.core import registry
 from personaplug.core.errors import DataError, ModelError
 from personaplug.core.types import Completion, Message, Prompt, Sampling
 from personaplug.methods.plug import PlugMethod
-from personaplug.pipeline.build import RunConfig, assemble
+from personaplug.pipeline.build import RunConfig, build_components
 from personaplug.serve.runtime.service import Loading
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
@@ -209,12 +209,12 @@ def test_text_and_personas_are_answered_side_by_side_as_they_are_alone(here, the
 @pytest.fixture
 def plug(here, tmp_path):
     """The folder of a plug whose random weights are large enough for users to hear of them."""
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": NAME, "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 256},
         method={"name": "plug", "position": "last"},
     )
-    personalizer = assemble(run, TaskInfo("chat", "text", history_text="{input} {output}"), None, here)
+    personalizer = build_components(run, TaskInfo("chat", "text", history_text="{input} {output}"), None, here)
     assert isinstance(personalizer.method, PlugMethod)
     torch.nn.init.normal_(personalizer.method.plug.outer.weight, generator=torch.Generator().manual_seed(1))
     personalizer.save(tmp_path / "plug", {}, {})

@@ -15,12 +15,13 @@ from typing_extensions import override
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.measure import Row
 from personaplug.bench.report.summary import summarize
-from personaplug.bench.results import Curve, Result
+from personaplug.bench.results import Result
 from personaplug.core import registry
 from personaplug.core.config import NoConfig
 from personaplug.core.types import Attribution, Example, History, Message, Profile, Prompt, Request, State
 from personaplug.methods.base import Method
 from personaplug.pipeline.build import RunConfig
+from personaplug.pipeline.run import Curve
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig, TrainingResult
 
@@ -103,7 +104,7 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> type[Parrot]:
 @pytest.fixture
 def run() -> RunConfig:
     """Parrot on made-up users, with no model."""
-    return RunConfig(
+    return RunConfig.parse(
         task={"name": "synthetic", "users": 24},
         backbone={"name": "echo"},
         encoder={"name": "hashing"},

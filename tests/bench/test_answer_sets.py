@@ -15,7 +15,7 @@ from personaplug.backbones.echo import EchoBackbone
 from personaplug.bench.answer_sets.make import build
 from personaplug.bench.answer_sets.recipe import Recipe, draw_prompts
 from personaplug.bench.answer_sets.statistics import facts, render_facts
-from personaplug.bench.journal import Kept
+from personaplug.bench.journal import Journal
 from personaplug.core.config import from_mapping
 from personaplug.core.errors import ConfigError, DataError
 from personaplug.rewards.panel import Panel
@@ -38,7 +38,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
 
 
 @contextmanager
-def watch(name: str, total: int) -> Iterator[Any]:
+def progress(name: str, total: int) -> Iterator[Any]:
     yield lambda _: None
 
 
@@ -47,7 +47,7 @@ def whole(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_set_is_in_the_published_columns_with_its_scales(tmp_path):
-    built = build(recipe(tmp_path), tmp_path / "set", watch)
+    built = build(recipe(tmp_path), tmp_path / "set", progress)
     test = read_answers(find_rows(tmp_path / "set", "test"), ["mood", "length"])
     assert (len(built.train), len(built.test)) == (14, 6)
     np.testing.assert_array_equal(test.raw, built.test.raw)
@@ -62,7 +62,7 @@ def test_a_set_is_in_the_published_columns_with_its_scales(tmp_path):
 
 def test_a_killed_build_goes_on_and_ends_with_the_same_files(tmp_path, monkeypatch):
     straight = tmp_path / "straight"
-    build(recipe(tmp_path), straight, watch)
+    build(recipe(tmp_path), straight, progress)
     asked: list[str] = []
     real = EchoBackbone.generate
 
@@ -75,38 +75,38 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_files(tmp_path, monkeypat
     monkeypatch.setattr(EchoBackbone, "generate", generate)
     killed = tmp_path / "killed"
     with pytest.raises(KeyboardInterrupt):
-        build(recipe(tmp_path), killed, watch)
+        build(recipe(tmp_path), killed, progress)
     [torn] = (killed / "answers").glob("short-*.jsonl")
     torn.write_bytes(torn.read_bytes()[:-9])  # the last line did not get to the disk whole
     before = len(asked)
     asked[:] = []
-    build(recipe(tmp_path), killed, watch)
+    build(recipe(tmp_path), killed, progress)
     assert before == 28
     assert len(asked) == 20 - 8 + 1
     assert whole(killed) == whole(straight)
     asked[:] = []
-    build(recipe(tmp_path), killed, watch)
+    build(recipe(tmp_path), killed, progress)
     assert not asked
 
 
 def test_a_changed_writer_is_asked_again_and_the_others_are_not(tmp_path, monkeypatch):
-    build(recipe(tmp_path), tmp_path / "set", watch)
+    build(recipe(tmp_path), tmp_path / "set", progress)
     asked: list[int] = []
     real = EchoBackbone.generate
     monkeypatch.setattr(EchoBackbone, "generate", lambda s, p, w: asked.append(w.max_tokens) or real(s, p, w))
     writers = {"long": {"backbone": "echo"}, "short": {"backbone": "echo", "max_tokens": 3}}
-    build(recipe(tmp_path, writers=writers), tmp_path / "set", watch)
+    build(recipe(tmp_path, writers=writers), tmp_path / "set", progress)
     assert set(asked) == {3}
 
 
 def test_what_something_else_kept_is_refused(tmp_path):
-    Kept(tmp_path / "a.jsonl", "one").add({"k": 1.0})
-    assert Kept(tmp_path / "a.jsonl", "one").values == {"k": 1.0}
+    Journal(tmp_path / "a.jsonl", "one").add({"k": 1.0})
+    assert Journal(tmp_path / "a.jsonl", "one").values == {"k": 1.0}
     with pytest.raises(DataError, match=r"made by 'one', not by 'two'; delete it"):
-        Kept(tmp_path / "a.jsonl", "two")
+        Journal(tmp_path / "a.jsonl", "two")
     (tmp_path / "b.jsonl").write_text("no json\n")
     with pytest.raises(DataError, match="damaged; delete it"):
-        Kept(tmp_path / "b.jsonl", "one")
+        Journal(tmp_path / "b.jsonl", "one")
 
 
 def test_prompts_are_drawn_once_each_and_short_ones_left_out(tmp_path):
@@ -128,7 +128,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path):
 
 
 def test_the_facts_and_their_page_hold_numbers_and_no_text_of_the_set(tmp_path):
-    built = build(recipe(tmp_path), tmp_path / "set", watch)
+    built = build(recipe(tmp_path), tmp_path / "set", progress)
     found = facts("tiny", recipe(tmp_path), built, {"answers of long": 1.0})
     assert [w.name for w in found.writers] == ["long", "short"]
     assert sum(w.best for w in found.writers) == pytest.approx(1)

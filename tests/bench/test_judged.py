@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.bench.experiment import Experiment, read_run
-from personaplug.bench.measure import Measuring, lower_is_better
+from personaplug.bench.experiment import Experiment
+from personaplug.bench.measure import MeasureConfig, lower_is_better
 from personaplug.bench.report.board import board
 from personaplug.bench.report.summary import summarize
 from personaplug.bench.report.table import markdown
 from personaplug.metrics.scores import JUDGED
+from personaplug.pipeline.build import read_run
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_methods_are_judged_by_what_their_answers_are_worth(folder, tmp_path):
         "method": {"name": "lowrank"},
     }
     experiment = Experiment(read_run(run, "run"), tmp_path / "out", "tiny", by_content=True)
-    how = Measuring(generate=9, newest=(1,), curves=("icl",))
+    how = MeasureConfig(generate=9, newest=(1,), curves=("icl",))
     result = experiment.evaluate(0, how, tmp_path / "result.json")
     experiment.close()
     assert not result.failures
@@ -93,7 +94,7 @@ def test_methods_choose_among_texts_that_people_rated_and_no_text_stays_in_the_r
     }
     experiment = Experiment(read_run(run, "run"), tmp_path / "out", "films", by_content=True)
     path = tmp_path / "result.json"
-    result = experiment.evaluate(0, Measuring(newest=(1,)), path)
+    result = experiment.evaluate(0, MeasureConfig(newest=(1,)), path)
     targets = {e.target for e in experiment.examples("test")}
     experiment.close()
     assert not result.failures

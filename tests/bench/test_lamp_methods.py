@@ -12,12 +12,12 @@ import pytest
 import mini_lamp
 import tiny
 from personaplug.backbones.causal import CausalBackbone, CausalConfig
-from personaplug.bench.fingerprint import pseudonym
-from personaplug.bench.measure import Measuring, measure, metrics_of
+from personaplug.bench.measure import MeasureConfig, measure, metrics_of
 from personaplug.bench.submission import predict
 from personaplug.core import registry
 from personaplug.core.types import Example, Sampling
-from personaplug.pipeline.build import RunConfig, assemble, build_task, needs_encoder
+from personaplug.pipeline.build import RunConfig, build_components, build_task
+from personaplug.pipeline.fingerprint import pseudonym
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 
@@ -35,7 +35,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> CausalBackbone:
 
 def run(name: str, folder: Path, backbone: CausalBackbone, checkpoints: Path) -> None:
     """Build, fit and measure a method as the bench does, and let it predict."""
-    made = RunConfig(
+    made = RunConfig.parse(
         task={"name": "lamp", "path": str(folder)},
         encoder={"name": "hashing", "width": 16},
         method={"name": name, **CONFIGS.get(name, {})},
@@ -43,11 +43,11 @@ def run(name: str, folder: Path, backbone: CausalBackbone, checkpoints: Path) ->
     )
     task = build_task(made.task)
     info = dataclasses.replace(task.info, sampling=Sampling(max_tokens=3))
-    made = made if needs_encoder(made) else dataclasses.replace(made, encoder={})
-    method = assemble(made, info, None, backbone).method
+    made = made.without_unused_encoder()
+    method = build_components(made, info, None, backbone).method
     method.fit(task.examples("train"), task.examples("dev"), made.training, checkpoints)
     examples = task.examples("test")
-    row = measure(method, info, examples, Measuring(generate=2))
+    row = measure(method, info, examples, MeasureConfig(generate=2))
     assert set(row.scores) - {"option_nll"} == {"nll", *metrics_of(info)}
     assert all(math.isfinite(score) for score in row.scores.values())
     assert row.users == tuple(pseudonym(e.history.user) for e in examples)

@@ -10,7 +10,7 @@ import pytest
 from personaplug.bench.report.board import board
 from personaplug.bench.report.board_page import render_board
 from personaplug.bench.report.render import render, write_report
-from personaplug.bench.report.showcase import Duel, Look, Person, Share
+from personaplug.bench.report.showcase import Comparison, Person, Share, UserExample
 from personaplug.bench.results import Shown
 
 EVIL = '<script>alert("x")</script> https://example.com/a.png'
@@ -21,10 +21,10 @@ _PAGES: dict[str, str] = {}  # drawing takes time, and no test changes a page
 
 def of_one(summary) -> str:
     share = Share(EVIL, 0.6)
-    look = Look(EVIL, EVIL, EVIL, (("none", EVIL), ("plug", EVIL)), (share, Share("b", 0.1)), 9, False)
-    even = Look("u", "r", "t", (), (Share("a", 0.5), Share("b", 0.5)), 2, True)
-    duel = Duel((Person(EVIL, 3, (EVIL,)), Person("b", 4, ())), (EVIL,), ((EVIL, ""),), (EVIL,))
-    return render(summary, [look, even], duel)
+    example = UserExample(EVIL, EVIL, EVIL, (("none", EVIL), ("plug", EVIL)), (share, Share("b", 0.1)), 9, False)
+    even = UserExample("u", "r", "t", (), (Share("a", 0.5), Share("b", 0.5)), 2, True)
+    comparison = Comparison((Person(EVIL, 3, (EVIL,)), Person("b", 4, ())), (EVIL,), ((EVIL, ""),), (EVIL,))
+    return render(summary, [example, even], comparison)
 
 
 def of_many(make_result):

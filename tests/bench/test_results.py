@@ -7,9 +7,9 @@ import pytest
 from personaplug.bench import claims, results
 from personaplug.bench.claims import Claim
 from personaplug.bench.report.summary import record_claims, summarize
-from personaplug.bench.results import portable
 from personaplug.core.errors import DataError
 from personaplug.metrics.bootstrap import Interval
+from personaplug.pipeline.fingerprint import portable
 
 
 def test_a_result_read_back_is_the_one_that_was_saved(make_result, tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from personaplug.bench.measure import NLL, OPTION_NLL, Measuring, headline, lower_is_better, measure
+from personaplug.bench.measure import NLL, OPTION_NLL, MeasureConfig, headline, lower_is_better, measure
 from personaplug.core import registry
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior, Example, History, Sampling
@@ -30,7 +30,7 @@ def test_a_personal_method_beats_itself_with_shuffled_users_and_with_no_history(
 def test_a_row_has_a_value_for_every_example_and_counts_progress(echo_parrot, task):
     done: list[int] = []
     examples = task.examples("test")
-    row = measure(echo_parrot, task.info, examples, Measuring(batch_size=5), progress=done.append)
+    row = measure(echo_parrot, task.info, examples, MeasureConfig(batch_size=5), progress=done.append)
     assert sum(done) == len(examples) == len(row.nll) == len(row.predictions) == len(row.values["accuracy"])
     assert row.answered == tuple(range(len(examples)))
     assert row.nats == sum(n * t for n, t in zip(row.nll, row.tokens, strict=True))
@@ -39,13 +39,13 @@ def test_a_row_has_a_value_for_every_example_and_counts_progress(echo_parrot, ta
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_the_batch_size_changes_nothing(echo_parrot, task, batch_size):
     examples = task.examples("test")
-    rows = [measure(echo_parrot, task.info, examples, Measuring(batch_size=n)) for n in (7, batch_size)]
+    rows = [measure(echo_parrot, task.info, examples, MeasureConfig(batch_size=n)) for n in (7, batch_size)]
     timeless = {"seconds": 0, "prepare_seconds": 0, "personalize_seconds": 0}
     assert dataclasses.replace(rows[0], **timeless) == dataclasses.replace(rows[1], **timeless)
 
 
 def test_each_history_is_prepared_once(parrot, echo_parrot, task):
-    measure(echo_parrot, task.info, task.examples("test"), Measuring(batch_size=2))
+    measure(echo_parrot, task.info, task.examples("test"), MeasureConfig(batch_size=2))
     assert parrot.prepared == len({e.history.user for e in task.examples("test")})
 
 
@@ -64,12 +64,12 @@ def text_examples(info: TaskInfo) -> list[Example]:
 
 def test_text_is_scored_for_all_and_generated_for_as_many_as_wanted_evenly_spread(echo_parrot):
     info = TaskInfo("chat", "text", metrics=("rouge1", "exact"), sampling=Sampling(max_tokens=8))
-    row = measure(echo_parrot, info, text_examples(info), Measuring(generate=5))
+    row = measure(echo_parrot, info, text_examples(info), MeasureConfig(generate=5))
     assert len(row.nll) == 20
     assert len({row.users[i] for i in row.answered}) == 5
     assert row.predictions == ("say something",) * 5
     assert row.scores["exact"] == 0.0
-    none = measure(echo_parrot, info, text_examples(info), Measuring(generate=0))
+    none = measure(echo_parrot, info, text_examples(info), MeasureConfig(generate=0))
     assert none.answered == ()
     assert none.scores == {NLL: none.scores[NLL]}
 

@@ -58,11 +58,11 @@ def store(behaviors: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def echo(tmp_path: Path) -> Path:
     """An artifact without a model: it answers with the request."""
-    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     folder = tmp_path / "echo"
-    save_pretrained(folder, ArtifactInfo("none", {}, Part("echo", "echo"), task=TaskInfo("chat", "text")), {})
+    save_pretrained(folder, ArtifactInfo("none", {}, ComponentSpec("echo", "echo"), task=TaskInfo("chat", "text")), {})
     return folder
 
 
@@ -73,7 +73,7 @@ def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     from personaplug.core.registry import build
     from personaplug.core.types import Sampling
     from personaplug.encoders.cache.embeddings import VectorCache
-    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     info = TaskInfo("chat", "text", sampling=Sampling(max_tokens=4))
@@ -82,8 +82,8 @@ def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     encoder = build("encoder", "hashing", {"width": 16})
     method = build("method", "plug", {}, backbone=backbone, vectors=VectorCache(encoder), task=info)
     parts = {
-        "backbone": Part("causal", backbone.key, backbone.width, model),
-        "encoder": Part("hashing", encoder.key, encoder.width, {"width": 16}),
+        "backbone": ComponentSpec("causal", backbone.key, backbone.width, model),
+        "encoder": ComponentSpec("hashing", encoder.key, encoder.width, {"width": 16}),
     }
     folder = tmp_path / "plug"
     save_pretrained(folder, ArtifactInfo("plug", to_mapping(method.config), **parts, task=info), method.tensors())

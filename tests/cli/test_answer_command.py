@@ -109,11 +109,14 @@ def test_a_chat_keeps_what_its_user_liked_and_disliked_once_each(run, store, ech
 
 
 def test_what_a_chat_keeps_changes_the_prompt_of_icl(run, store, tmp_path):
-    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, save_pretrained
     from personaplug.tasks.base import TaskInfo
 
     folder = tmp_path / "icl"
-    parts = {"backbone": Part("echo", "echo"), "encoder": Part("hashing", "hashing:16", 16, {"width": 16})}
+    parts = {
+        "backbone": ComponentSpec("echo", "echo"),
+        "encoder": ComponentSpec("hashing", "hashing:16", 16, {"width": 16}),
+    }
     save_pretrained(folder, ArtifactInfo("icl", {"show": "both"}, **parts, task=TaskInfo("chat", "text")), {})
     asked = "good evening\n/new\ngood night\n"
     before = run("answer", folder, "--user", "bob", "--store", store, typed=asked).stdout

@@ -15,7 +15,7 @@ def test_the_examples_in_the_docstrings_are_true():
 
 
 def test_a_moment_that_no_calendar_has_is_shown_as_its_number():
-    assert console.moment(1e300) == "1e+300"
+    assert console.format_time(1e300) == "1e+300"
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,11 @@ def test_views_of_a_behaviour_stand_side_by_side_and_are_encoded_in_one_go(monke
     encode = encoder.encode
     monkeypatch.setattr(encoder, "encode", lambda *a, **k: calls.append(len(a[0])) or encode(*a, **k))
     said = history("ada", ["yes", "no"])
-    views = VectorCache(encoder).of(said, "{input}", "{output}")
+    views = VectorCache(encoder).embed(said, "{input}", "{output}")
     assert calls == [3]  # both were asked the same
-    apart = [VectorCache(encoder).of(said, template) for template in ("{input}", "{output}")]
+    apart = [VectorCache(encoder).embed(said, template) for template in ("{input}", "{output}")]
     assert np.array_equal(views, np.hstack(apart))
-    assert VectorCache(encoder).of(History("eve"), "{input}", "{output}").shape == (0, 2 * encoder.width)
+    assert VectorCache(encoder).embed(History("eve"), "{input}", "{output}").shape == (0, 2 * encoder.width)
 
 
 @given(first=users, second=users)
@@ -79,11 +79,11 @@ def test_each_text_is_encoded_once_ever_across_caches_on_one_store(tmp_path_fact
             for u, o in people.items()
         ]
         store.add(b for h in histories for b in h)
-        cache.warm(histories, TEMPLATE)
+        cache.precompute(histories, TEMPLATE)
         for h in histories:
             alone = [HashingEncoder.encode(encoder, [behavior_text(b, TEMPLATE)])[0] * np.float32(1.2345) for b in h]
             expected = np.array(alone, np.float32).reshape(len(h), encoder.width).astype(np.float16)
-            assert np.array_equal(cache.of(h, TEMPLATE), expected)
+            assert np.array_equal(cache.embed(h, TEMPLATE), expected)
     assert set(encoder.seen.values()) <= {1}
     store.close()
 
@@ -92,7 +92,7 @@ def test_each_text_is_encoded_once_ever_across_caches_on_one_store(tmp_path_fact
 def test_without_a_store_each_text_is_encoded_once_per_cache(answers):
     encoder = CountingEncoder()
     cache = VectorCache(encoder)
-    one, two = cache.of(history("u", answers), TEMPLATE), cache.of(history("u", answers[::-1]), TEMPLATE)
+    one, two = cache.embed(history("u", answers), TEMPLATE), cache.embed(history("u", answers[::-1]), TEMPLATE)
     assert np.array_equal(one, two[::-1])
     assert one.shape == (len(answers), encoder.width)
     assert one.dtype == np.float32
@@ -105,26 +105,26 @@ def test_a_run_that_dies_in_the_middle_goes_on_where_it_was(store, monkeypatch):
     store.add(b for h in people for b in h)
     dying = CountingEncoder(fuse=25)
     with pytest.raises(KeyboardInterrupt):
-        VectorCache(dying, store).warm(people, TEMPLATE)
+        VectorCache(dying, store).precompute(people, TEMPLATE)
     assert dying.seen.total() == 20
     fresh = CountingEncoder()
-    assert VectorCache(fresh, store).warm(people, TEMPLATE) == 20
+    assert VectorCache(fresh, store).precompute(people, TEMPLATE) == 20
     assert not set(dying.seen) & set(fresh.seen)
-    assert VectorCache(CountingEncoder(fuse=0), store).warm(people, TEMPLATE) == 0
+    assert VectorCache(CountingEncoder(fuse=0), store).precompute(people, TEMPLATE) == 0
 
 
-def test_warm_takes_behaviours_as_well_as_histories(store):
+def test_precompute_takes_behaviours_as_well_as_histories(store):
     store.add(behaviors("u", ["one", "two"]))
-    assert VectorCache(CountingEncoder(), store).warm(behaviors("u", ["one", "two"]), TEMPLATE) == 2
-    assert VectorCache(CountingEncoder(), store).warm([history("u", ["one", "two"])], TEMPLATE) == 0
+    assert VectorCache(CountingEncoder(), store).precompute(behaviors("u", ["one", "two"]), TEMPLATE) == 2
+    assert VectorCache(CountingEncoder(), store).precompute([history("u", ["one", "two"])], TEMPLATE) == 0
 
 
 def test_a_vector_is_the_same_from_the_encoder_from_memory_and_from_the_store(store):
     people = history("u", ["one", "two", "three"])
     store.add(people)
     cache = VectorCache(CountingEncoder(), store)
-    fresh, remembered = cache.of(people, TEMPLATE), cache.of(people, TEMPLATE)
-    stored = VectorCache(CountingEncoder(fuse=0), store).of(people, TEMPLATE)
+    fresh, remembered = cache.embed(people, TEMPLATE), cache.embed(people, TEMPLATE)
+    stored = VectorCache(CountingEncoder(fuse=0), store).embed(people, TEMPLATE)
     assert np.array_equal(fresh, remembered)
     assert np.array_equal(fresh, stored)
 
@@ -132,29 +132,29 @@ def test_a_vector_is_the_same_from_the_encoder_from_memory_and_from_the_store(st
 def test_a_text_of_two_users_outlives_either_of_them(store):
     for user in "ab":
         store.add(behaviors(user, ["the same"]))
-        VectorCache(CountingEncoder(), store).of(history(user, ["the same"]), TEMPLATE)
+        VectorCache(CountingEncoder(), store).embed(history(user, ["the same"]), TEMPLATE)
     store.forget("a")
-    VectorCache(CountingEncoder(fuse=0), store).of(history("b", ["the same"]), TEMPLATE)
+    VectorCache(CountingEncoder(fuse=0), store).embed(history("b", ["the same"]), TEMPLATE)
 
 
 def test_vectors_of_another_encoder_are_not_used(store):
     people = history("u", ["one"])
     store.add(people)
-    VectorCache(CountingEncoder(width=16), store).of(people, TEMPLATE)
-    assert VectorCache(CountingEncoder(width=8), store).of(people, TEMPLATE).shape == (1, 8)
+    VectorCache(CountingEncoder(width=16), store).embed(people, TEMPLATE)
+    assert VectorCache(CountingEncoder(width=8), store).embed(people, TEMPLATE).shape == (1, 8)
 
 
 def test_behaviours_that_are_not_stored_still_get_their_vectors(store):
     cache = VectorCache(CountingEncoder(), store)
-    assert cache.of(history("nobody", ["one", "two"]), TEMPLATE).shape == (2, 16)
+    assert cache.embed(history("nobody", ["one", "two"]), TEMPLATE).shape == (2, 16)
 
 
 def test_a_memory_too_small_for_one_history_changes_no_vector(store):
     people = history("u", ["one", "two", "three", "one"])
-    whole = VectorCache(CountingEncoder(), None).of(people, TEMPLATE)
+    whole = VectorCache(CountingEncoder(), None).embed(people, TEMPLATE)
     small = VectorCache(CountingEncoder(), None, memory_bytes=40, query_bytes=40)
-    assert np.array_equal(small.of(people, TEMPLATE), whole)
-    assert np.array_equal(small.of(people, TEMPLATE), whole)
+    assert np.array_equal(small.embed(people, TEMPLATE), whole)
+    assert np.array_equal(small.embed(people, TEMPLATE), whole)
     assert small.query(["a", "b", "c"]).shape == (3, 16)
 
 
@@ -181,16 +181,16 @@ def test_vectors_beyond_the_range_of_float16_stay_finite():
         def encode(self, texts, role="history", progress=None):
             return super().encode(texts, role, progress) * np.float32(1e9)
 
-    assert np.isfinite(VectorCache(Huge()).of(history("u", ["one"]), TEMPLATE)).all()
+    assert np.isfinite(VectorCache(Huge()).embed(history("u", ["one"]), TEMPLATE)).all()
 
 
 def test_an_empty_history_has_no_vectors():
-    assert VectorCache(CountingEncoder()).of(History("u"), TEMPLATE).shape == (0, 16)
+    assert VectorCache(CountingEncoder()).embed(History("u"), TEMPLATE).shape == (0, 16)
 
 
 def test_an_empty_text_gets_a_finite_vector(store):
     store.add([Behavior("u", "1", "asked", "")])
-    assert np.isfinite(VectorCache(CountingEncoder(), store).of(store.history("u"), "{output}")).all()
+    assert np.isfinite(VectorCache(CountingEncoder(), store).embed(store.history("u"), "{output}")).all()
 
 
 def test_many_threads_get_the_right_vectors_and_encode_nothing_of_theirs_twice(store):
@@ -199,9 +199,9 @@ def test_many_threads_get_the_right_vectors_and_encode_nothing_of_theirs_twice(s
     encoder = CountingEncoder()
     cache = VectorCache(encoder, store)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda h: cache.of(h, TEMPLATE), people))
+        found = list(pool.map(lambda h: cache.embed(h, TEMPLATE), people))
     for vectors, h in zip(found, people, strict=True):
-        assert np.array_equal(vectors, VectorCache(CountingEncoder()).of(h, TEMPLATE))
+        assert np.array_equal(vectors, VectorCache(CountingEncoder()).embed(h, TEMPLATE))
     assert set(encoder.seen.values()) == {1}
 
 
@@ -211,7 +211,7 @@ def test_a_request_goes_between_the_batches_of_a_long_history():
             for text in texts:
                 order.append(text)
                 begun.set()
-                while progress and not cache._turns._hurried and "asked" not in order:
+                while progress and not cache._lock._urgent and "asked" not in order:
                     time.sleep(0.001)
                 if progress:
                     progress(1)
@@ -220,19 +220,20 @@ def test_a_request_goes_between_the_batches_of_a_long_history():
     order: list[str] = []
     begun, cache = Event(), VectorCache(Batches())
     with ThreadPoolExecutor(1) as pool:
-        history_done = pool.submit(cache.of, history("u", ["one", "two", "three"]), "{output}")
+        history_done = pool.submit(cache.embed, history("u", ["one", "two", "three"]), "{output}")
         begun.wait(5)
         cache.query(["asked"])
         assert history_done.result().shape == (3, 16)
     assert order.index("asked") == 1
 
 
-def test_the_bar_shows_texts_a_second_on_stderr_only(capsys):
-    VectorCache(CountingEncoder()).warm([history("u", ["one", "two"])], TEMPLATE, progress=True)
-    shown = capsys.readouterr()
-    assert not shown.out
-    assert "2/2" in shown.err
-    assert "texts/s" in shown.err
+def test_progress_counts_every_behaviour_once_stored_or_not(store):
+    items = behaviors("u", ["one", "two", "one", "three"])
+    store.add(items)
+    VectorCache(CountingEncoder(), store).precompute(items[:2], TEMPLATE)
+    done: list[int] = []
+    VectorCache(CountingEncoder(), store).precompute(items, TEMPLATE, done.append)
+    assert sum(done) == len(items)
 
 
 def test_a_template_sees_input_output_rating_and_fields_and_nothing_around_them():
@@ -244,4 +245,4 @@ def test_a_template_sees_input_output_rating_and_fields_and_nothing_around_them(
 
 def test_a_template_that_names_an_unknown_field_is_refused_with_the_behaviour_and_the_nearest_name():
     with pytest.raises(ConfigError, match=r"'7' of user 'u'.*'outptu'; did you mean 'output'"):
-        VectorCache(CountingEncoder()).of(History("u", (Behavior("u", "7", "a", "b"),)), "{outptu}")
+        VectorCache(CountingEncoder()).embed(History("u", (Behavior("u", "7", "a", "b"),)), "{outptu}")

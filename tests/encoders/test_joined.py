@@ -14,7 +14,7 @@ from personaplug.core.config import NoConfig, from_mapping, to_mapping
 from personaplug.core.errors import ConfigError
 from personaplug.encoders.base import Encoder
 from personaplug.encoders.joined import JoinedConfig, JoinedEncoder
-from personaplug.pipeline.build import RunConfig, assemble, build_encoder, load
+from personaplug.pipeline.build import RunConfig, build_components, build_encoder, load
 from personaplug.tasks.base import TaskInfo
 
 HASHING, STYLE = {"name": "hashing", "width": 16}, {"name": "style"}
@@ -119,8 +119,8 @@ def test_a_hidden_part_shares_the_backbones_weights_as_a_lone_one_does(tiny_mode
 
 def test_an_artifact_brings_its_joined_encoder_back(tmp_path):
     encoder = {"name": "joined", "parts": [STYLE, HASHING]}
-    run = RunConfig(backbone={"name": "echo"}, encoder=encoder, method={"name": "dense"})
-    saved = assemble(run, TaskInfo("mail", "text", "Write as this person."), None)
+    run = RunConfig.parse(backbone={"name": "echo"}, encoder=encoder, method={"name": "dense"})
+    saved = build_components(run, TaskInfo("mail", "text", "Write as this person."), None)
     saved.save(tmp_path / "dense", {}, {})
     loaded = load(tmp_path / "dense", None)
     assert loaded.vectors.encoder.key == saved.vectors.encoder.key

@@ -12,11 +12,11 @@ import pytest
 
 from personaplug import models
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.fingerprint import pseudonym
-from personaplug.bench.measure import Measuring, measure
+from personaplug.bench.measure import MeasureConfig, measure
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError, MismatchError, UnknownNameError
-from personaplug.pipeline.build import RunConfig, assemble
+from personaplug.pipeline.build import RunConfig, build_components
+from personaplug.pipeline.fingerprint import pseudonym
 from personaplug.tasks.lamp import SPECS
 
 lm_eval = pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install 'personaplug[lm-eval]'")
@@ -65,10 +65,10 @@ def scores(results, task: str) -> dict[str, float]:
 def bench(lamp: Path, name: str, backbone: dict, method: dict, encoder: dict | None = None):
     """What our own bench measures."""
     task = registry.build("task", "lamp", {"path": str(lamp / name), "task": name})
-    run = RunConfig(backbone=backbone, encoder=encoder or {}, method=method)
+    run = RunConfig.parse(backbone=backbone, encoder=encoder or {}, method=method)
     examples = task.examples("dev")
-    how = Measuring(generate=len(examples))
-    return measure(assemble(run, task.info, None).method, task.info, examples, how)
+    how = MeasureConfig(generate=len(examples))
+    return measure(build_components(run, task.info, None).method, task.info, examples, how)
 
 
 def check_same_scores(lm, lamp: Path, names: list[str], backbone: dict, method: dict, encoder: dict | None = None):
@@ -121,7 +121,7 @@ def test_the_real_small_model_gives_the_same_scores(lamp):
 def test_a_trained_artifact_gives_the_same_scores_on_its_own_task_and_no_other(lamp, tiny_model, tmp_path):
     task = registry.build("task", "lamp", {"path": str(lamp / "LaMP_3")})
     backbone = {"name": "causal", "model": tiny_model, "dtype": "float32", "device": "cpu"}
-    plug = assemble(RunConfig(backbone=backbone, encoder={"name": "hashing"}), task.info, None)
+    plug = build_components(RunConfig.parse(backbone=backbone, encoder={"name": "hashing"}), task.info, None)
     plug.save(tmp_path / "plug", {}, {})
     expected = measure(plug.method, task.info, task.examples("dev")).scores
     results = evaluate(PersonaplugLM(artifact=tmp_path / "plug"), ["lamp_3"], lamp)

@@ -19,7 +19,7 @@ from personaplug.encoders.base import Encoder
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
-from personaplug.pipeline.artifacts import ArtifactInfo, Part, load_tensors, save_pretrained
+from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, load_tensors, save_pretrained
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.trainer import TrainingConfig
 
@@ -158,7 +158,7 @@ def test_own_items_go_before_others_that_are_as_near(tmp_path):
 @pytest.mark.parametrize("name", ["neighbours", "lowrank"])
 def test_what_was_learnt_is_kept_in_an_artifact(name, tmp_path):
     made = fitted(name, tmp_path)
-    info = ArtifactInfo(name, {}, Part("echo", "echo"), TaskInfo("t", "text"))
+    info = ArtifactInfo(name, {}, ComponentSpec("echo", "echo"), TaskInfo("t", "text"))
     save_pretrained(tmp_path / "artifact", info, made.tensors())
     again = method(name)
     again.load_tensors(load_tensors(tmp_path / "artifact"))

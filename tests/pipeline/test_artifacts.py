@@ -11,11 +11,11 @@ import torch
 
 from personaplug.core.errors import ConfigError, MismatchError, ModelError
 from personaplug.core.types import Sampling
-from personaplug.pipeline.artifacts import ArtifactInfo, Part, load_info, load_tensors, locate, save_pretrained
+from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, load_info, load_tensors, locate, save_pretrained
 from personaplug.tasks.base import TaskInfo
 
-BACKBONE = Part("causal", "causal:tiny@abc", 32, {"model": "tiny"})
-ENCODER = Part("hashing", "hashing:64", 64, {"width": 64})
+BACKBONE = ComponentSpec("causal", "causal:tiny@abc", 32, {"model": "tiny"})
+ENCODER = ComponentSpec("hashing", "hashing:64", 64, {"width": 64})
 INFO = ArtifactInfo(
     method="plug",
     config={"persona_tokens": 2},
@@ -59,7 +59,7 @@ def test_the_model_card_names_base_model_encoder_data_and_scores(tmp_path: Path)
         (BACKBONE, None),
     ],
 )
-def test_parts_of_another_identity_or_width_are_refused(backbone: Part, encoder: Part | None) -> None:
+def test_parts_of_another_identity_or_width_are_refused(backbone: ComponentSpec, encoder: ComponentSpec | None) -> None:
     with pytest.raises(MismatchError, match="was trained against") as caught:
         INFO.check(backbone, encoder)
     assert "\n" not in str(caught.value)

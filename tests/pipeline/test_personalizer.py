@@ -227,9 +227,9 @@ def test_refresh_prepares_everybody_who_changed_and_reports_each(me):
 
 
 def test_from_pretrained_makes_the_store_and_answers(tmp_path):
-    from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
+    from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, save_pretrained
 
-    info = ArtifactInfo("none", {}, Part("echo", "echo"), task=TaskInfo("chat", "text"))
+    info = ArtifactInfo("none", {}, ComponentSpec("echo", "echo"), task=TaskInfo("chat", "text"))
     save_pretrained(tmp_path / "echo", info, {})
     me = Personalizer.from_pretrained(tmp_path / "echo", store=tmp_path / "u.db")
     me.observe(behavior(1))
@@ -243,14 +243,14 @@ def test_from_pretrained_makes_the_store_and_answers(tmp_path):
 def test_a_plug_is_refused_in_front_of_another_model(tmp_path: Path) -> None:
     import tiny
     from personaplug.core.errors import MismatchError
-    from personaplug.pipeline.build import RunConfig, assemble, build_backbone
+    from personaplug.pipeline.build import RunConfig, build_backbone, build_components
 
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(tiny.save_causal(tmp_path / "one")), "dtype": "float32"},
         encoder={"name": "hashing"},
         method={"name": "plug"},
     )
-    assemble(run, TaskInfo("chat", "text"), None).save(tmp_path / "plug", {}, {})
+    build_components(run, TaskInfo("chat", "text"), None).save(tmp_path / "plug", {}, {})
     other = tiny.save_causal(tmp_path / "two", words=[*tiny.WORDS, "extra"])
     backbone = build_backbone({"name": "causal", "model": str(other), "dtype": "float32"})
     with pytest.raises(MismatchError, match="was trained against backbone causal:one@") as caught:

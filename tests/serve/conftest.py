@@ -24,16 +24,16 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server of a plug of a tiny random model."""
-    from personaplug.pipeline.build import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, build_components
 
     folder = tmp_path_factory.mktemp("tiny")
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 16},
         method={"name": "plug"},
     )
     info = TaskInfo("chat", "text", history_text="{input} {output}")
-    assemble(run, info, None).save(folder / "plug", {}, {})
+    build_components(run, info, None).save(folder / "plug", {}, {})
     loading = Loading(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
     loading.beside(loading.add(str(folder / "plug")), "recent")
     with served(loading.service(), folder / "users.db") as live:

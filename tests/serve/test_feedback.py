@@ -23,15 +23,15 @@ def choosing(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """A server whose method chooses among four answers of a tiny random model."""
     import torch
 
-    from personaplug.pipeline.build import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, build_components
 
     folder = tmp_path_factory.mktemp("choosing")
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 32},
         method={"name": "lowrank", "candidates": 4},
     )
-    made = assemble(run, TaskInfo("chat", "text"), None)
+    made = build_components(run, TaskInfo("chat", "text"), None)
     # As learned from people who differ in anything: nothing is expected of a new one.
     made.method.load_tensors({"basis": torch.eye(32), "mean": torch.zeros(32), "covariance": torch.eye(32)})
     made.save(folder / "lowrank", {}, {})

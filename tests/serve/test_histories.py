@@ -122,7 +122,7 @@ def test_an_export_holds_everything_and_can_be_added_again(web, parrot) -> None:
     add(web, "leaver", {"id": "1", "output": "é", "at": 3, "rating": 0.5, "fields": {"mood": "calm"}}, {"output": "b"})
     parrot.service.store.put_state("leaver", "some method", 1, {"x": np.arange(3)})
     cache = parrot.service.encoders["hashing"]
-    cache.of(parrot.service.store.history("leaver"), "{output}")
+    cache.embed(parrot.service.store.history("leaver"), "{output}")
     response = web.get("/v1/users/leaver/export")
     assert response.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(response.content)) as file:

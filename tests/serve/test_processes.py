@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner
 
 from personaplug.cli import app
-from personaplug.pipeline.artifacts import ArtifactInfo, Part, save_pretrained
+from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, save_pretrained
 from personaplug.tasks.base import TaskInfo
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello there"}]}
@@ -28,7 +28,7 @@ CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello th
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     """A method that answers with the request."""
-    info = ArtifactInfo("recent", {}, Part("echo", "echo"), task=TaskInfo("chat", "text"))
+    info = ArtifactInfo("recent", {}, ComponentSpec("echo", "echo"), task=TaskInfo("chat", "text"))
     save_pretrained(tmp_path / "recent", info, {})
     return tmp_path / "recent"
 

@@ -19,14 +19,14 @@ ASK = [{"role": "user", "content": "Any plans for tonight?"}]
 
 @pytest.mark.model
 def test_a_plug_of_the_small_model_is_served(tmp_path: Path) -> None:
-    from personaplug.pipeline.build import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, build_components
 
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": "smollm2-135m", "dtype": "float32", "device": "cpu"},
         encoder={"name": "sentence", "model": "minilm", "device": "cpu"},
     )
     info = TaskInfo("chat", "text", history_text="{output}")
-    assemble(run, info, None).save(tmp_path / "plug", {}, {})
+    build_components(run, info, None).save(tmp_path / "plug", {}, {})
     store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})
     store.add([Behavior("ada", str(i), "How are you?", text) for i, text in enumerate(("grand!!", "so tired"))])
     loading = Loading(store, replace(OPEN, openvino=True))

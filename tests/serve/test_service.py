@@ -122,14 +122,14 @@ def test_whoever_must_be_prepared_first_keeps_nobody_else_waiting(tmp_path: Path
 
 def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: Path) -> None:
     from personaplug.core import registry
-    from personaplug.pipeline.build import RunConfig, assemble
+    from personaplug.pipeline.build import RunConfig, build_components
     from personaplug.tasks.base import TaskInfo
 
-    run = RunConfig(
+    run = RunConfig.parse(
         backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 16},
     )
-    assembled = assemble(run, TaskInfo("chat", "text"), None)
+    assembled = build_components(run, TaskInfo("chat", "text"), None)
     for name in ("one", "two"):
         assembled.save(tmp_path / name, {}, {})
     store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})

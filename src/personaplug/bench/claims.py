@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from personaplug.bench.results import commit, portable_command, write_json
+from personaplug.bench.results import commit, portable_command
 from personaplug.core.errors import DataError
+from personaplug.core.files import write_json
 from personaplug.metrics.bootstrap import Interval
 
 

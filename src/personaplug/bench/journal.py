@@ -12,7 +12,7 @@ from personaplug.core.errors import DataError
 Value = str | float
 
 
-class Kept:
+class Journal:
     """Values by key. The first line says what made them.
 
     Args:

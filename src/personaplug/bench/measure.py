@@ -13,11 +13,11 @@ import numpy as np
 
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.bench.controls import apply_control
-from personaplug.bench.fingerprint import pseudonym
 from personaplug.core.errors import DataError
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Example, History, Profile, Prompt, Scored, Split, State
 from personaplug.metrics import scores as metrics
+from personaplug.pipeline.fingerprint import pseudonym
 from personaplug.tasks.base import JudgedTask, TaskInfo
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class MeasureConfig:
     """What to measure: the `[bench]` section of an experiment.
 
     Attributes:
@@ -155,7 +155,7 @@ def measure(
     method: Method,
     info: TaskInfo,
     examples: Sequence[Example],
-    how: Measuring = Measuring(),
+    how: MeasureConfig = MeasureConfig(),
     *,
     control: str = "",
     seed: int = 0,

@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from personaplug.bench.controls import NEWEST, check_control
-from personaplug.bench.measure import Measuring
+from personaplug.bench.measure import MeasureConfig
 from personaplug.core import registry
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, did_you_mean
+from personaplug.core.registry import Section
 from personaplug.core.types import Conditioning
-from personaplug.pipeline.build import RunConfig, needs_encoder
+from personaplug.pipeline.build import RunConfig
+from personaplug.training.trainer import TrainingConfig
 
 ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlannedMethod:
     """A method of an experiment: what it is called there, and its own run."""
 
     label: str
@@ -28,9 +30,9 @@ class Entry:
     @property
     def cls(self) -> Any:
         """The method's class."""
-        return registry.find("method", registry.split_section(self.run.method, "method")[0])
+        return self.run.method.cls
 
-    def controls(self, how: Measuring, main: str) -> list[str]:
+    def controls(self, how: MeasureConfig, main: str) -> list[str]:
         """Under what it is measured, its users' own histories first.
 
         A method that only writes text writes nothing without a history: its row `no history` would be the bare model's.
@@ -38,19 +40,19 @@ class Entry:
         if not self.cls.personal or self.cls.oracle:
             return [""]
         learned = self.cls.needs != Conditioning.TEXT or self.cls.trained
-        found = [c for c in how.controls if c != "no history" or learned]
+        controls = [c for c in how.controls if c != "no history" or learned]
         if self.label in (how.curves or (main,)):
-            found += [f"{NEWEST}{n}" for n in how.newest]
-        return ["", *found]
+            controls += [f"{NEWEST}{n}" for n in how.newest]
+        return ["", *controls]
 
 
-def read_measuring(run: RunConfig) -> Measuring:
+def read_measuring(run: RunConfig) -> MeasureConfig:
     """What the run's [bench] section says.
 
     Raises:
         ConfigError: a key is unknown or its value is of the wrong type.
     """
-    how = from_mapping(Measuring, run.bench, where="bench")
+    how = from_mapping(MeasureConfig, run.bench, where="bench")
     for control in how.controls:
         check_control(control)
     return how
@@ -58,10 +60,10 @@ def read_measuring(run: RunConfig) -> Measuring:
 
 def main_label(run: RunConfig) -> str:
     """The label of the method that the experiment is about."""
-    return registry.split_section(run.method, "method")[0]
+    return run.method.name
 
 
-def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
+def plan_methods(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[PlannedMethod]:
     """What to measure, the methods that know no user first.
 
     Args:
@@ -76,53 +78,50 @@ def entries(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Entry]:
     """
     sections = {label: dict(section) for label, section in run.methods.items()}
     main = main_label(run)
-    sections.setdefault(main, dict(run.method))
+    sections.setdefault(main, run.method.to_mapping())
     if not chosen:
         chosen = ["none", *(["task_prompt"] if prefix and not run.methods else []), *sections]
     named = {*chosen, *sections}  # those fail and say why, where "all" only leaves out what cannot run
     if ALL in chosen:
         chosen = ["none", "task_prompt", *registry.names("method"), *sections]
-    found: dict[str, Entry] = {}
+    methods: dict[str, PlannedMethod] = {}
     for label in dict.fromkeys(chosen):
         if label not in sections and label not in registry.names("method"):
             known = [*sections, *registry.names("method"), ALL]
             raise ConfigError(
                 f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
             )
-        entry = Entry(label, _own_run(run, label, sections.get(label, {})))
-        runs = (prefix or Conditioning.PREFIX not in entry.cls.needs) and not entry.cls.needs_preferences
+        planned = PlannedMethod(label, _own_run(run, label, sections.get(label, {})))
+        runs = (prefix or Conditioning.PREFIX not in planned.cls.needs) and not planned.cls.needs_preferences
         if runs or label in named:
-            found[label] = entry
-    return sorted(found.values(), key=lambda e: (e.cls.personal, e.cls.oracle))
+            methods[label] = planned
+    return sorted(methods.values(), key=lambda m: (m.cls.personal, m.cls.oracle))
 
 
-def _own_run(run: RunConfig, label: str, section: Mapping[str, Any]) -> RunConfig:
+def _own_run(run: RunConfig, label: str, mapping: Mapping[str, Any]) -> RunConfig:
     """The run of one method: its own encoder and training where it names them, no encoder where it uses none."""
-    own = dict(section)
+    own = {"name": label, **mapping}
     encoder = own.pop("encoder", None)
     training = own.pop("training", {})
-    method = {"name": label, **own}
-    if method["name"] == "task_prompt" and main_label(run) != "task_prompt":
-        method = {**_task_prompt(run), **method}
-    cls = registry.find("method", method["name"])
-    if run.training.seed and "seed" in {f.name for f in dataclasses.fields(cls.Config)}:
-        method.setdefault("seed", run.training.seed)  # what draws by itself draws anew for each seed
+    if own["name"] == "task_prompt" and main_label(run) != "task_prompt":
+        own = {**_task_prompt(run), **own}
+    method = Section.parse("method", own)
+    if run.training.seed and "seed" in {f.name for f in dataclasses.fields(method.cls.Config)}:
+        # What draws by itself draws anew for each seed.
+        method = method.updated(**{"seed": run.training.seed, **method.given})
     # Written out with its defaults: a result says what was run, and is measured again where a default has changed.
-    config = from_mapping(cls.Config, registry.split_section(method, "method")[1], where=f"method {method['name']!r}")
-    method = {"name": method["name"], **to_mapping(config)}
-    made = dataclasses.replace(run, method=method, methods={}, bench={})
+    made = dataclasses.replace(run, method=method.completed(), methods={}, bench={})
     if encoder is not None:
-        made = dataclasses.replace(made, encoder=encoder)
+        made = dataclasses.replace(made, encoder=Section.parse("encoder", encoder) if encoder else None)
     if training:
         both = {**to_mapping(run.training), **training}
         where = f"methods.{label}.training"
-        made = dataclasses.replace(made, training=from_mapping(type(run.training), both, where=where))
-    return made if needs_encoder(made) else dataclasses.replace(made, encoder={})
+        made = dataclasses.replace(made, training=from_mapping(TrainingConfig, both, where=where))
+    return made.without_unused_encoder()
 
 
 def _task_prompt(run: RunConfig) -> dict[str, Any]:
     """As many soft tokens as the measured plug has, at the same place, none of which sees a user."""
-    name, section = registry.split_section(run.method, "method")
-    section = {k: v for k, v in section.items() if k not in ("encoder", "training")}
-    cls = registry.find("method", name)
-    return dict(cls.control(from_mapping(cls.Config, section, where=f"method {name!r}")))
+    given = {k: v for k, v in run.method.given.items() if k not in ("encoder", "training")}
+    method = Section("method", run.method.name, given)
+    return dict(method.cls.control(method.config))

@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,21 +18,14 @@ from typing import Any
 from personaplug.bench.measure import Row
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import DataError
+from personaplug.core.files import write_json
+from personaplug.pipeline.fingerprint import portable
+from personaplug.pipeline.run import Curve
 from personaplug.tasks.base import TaskInfo
 
 _LIBRARIES = ("personaplug", "torch", "transformers", "sentence-transformers", "numpy")
 SET_RESULT = ".set.json"  # what the statistics of an answer set end with, which are no measurement of a method
 _SHARED = ("ids", "users", "histories")  # the same in every row of a file: written once
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """The loss of a training: (step, mean loss since the last point), and its seconds."""
-
-    steps: int
-    seconds: float
-    curve: tuple[tuple[int, float], ...]
-    dev_curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,33 +119,6 @@ def load(path: Path) -> Result:
     return from_mapping(Result, found, where=str(path))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON in one step: objects a key a line, lists of numbers on one line."""
-    write_text(path, _pretty(value) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one step: a reader sees the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}-", delete=False, encoding="utf-8"
-    ) as f:
-        f.write(text)
-    fresh = Path(f.name)
-    fresh.chmod(0o644)
-    fresh.replace(path)
-
-
-def _pretty(value: Any, indent: str = "") -> str:
-    inner = indent + " "
-    if isinstance(value, dict) and value:
-        lines = [f"{inner}{json.dumps(k, ensure_ascii=False)}: {_pretty(v, inner)}" for k, v in value.items()]
-        return "{\n" + ",\n".join(lines) + "\n" + indent + "}"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "[\n" + ",\n".join(inner + _pretty(v, inner) for v in value) + "\n" + indent + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def rounded(value: Any, digits: int = 5) -> Any:
     """Plain data with its numbers rounded; configurations stay as they are."""
     if isinstance(value, dict):
@@ -190,15 +155,6 @@ def commit() -> str:
 def device_name(device: object) -> str:
     """A device in words."""
     return f"{device} ({platform.machine()}, {os.cpu_count()} cores)"
-
-
-def portable(value: Any) -> Any:
-    """Plain data with absolute paths cut to their last part: results are read on other machines."""
-    if isinstance(value, Mapping):
-        return {k: portable(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [portable(v) for v in value]
-    return Path(value).name if isinstance(value, (str, Path)) and Path(value).is_absolute() else value
 
 
 def portable_command() -> str:

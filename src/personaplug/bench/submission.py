@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personaplug.bench.measure import likeliest, score_options
-from personaplug.bench.results import write_text
 from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.files import write_text
 from personaplug.core.types import Example, Profile
 from personaplug.metrics import scores as metrics
 from personaplug.tasks.base import TaskInfo

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, moment, open_store, out, shown
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, format_time, open_store, out, safe
 from personaplug.core.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
 from personaplug.core.types import Message, Request, Sampling
 from personaplug.data.feedback import thumb_behavior
@@ -99,19 +99,19 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
             err().print("no --user: answering as the unknown user")
         else:
             opened.history(user)  # a wrong name should show before a model is loaded
-        talk = _Talk.start(artifact, opened, user, {k: v for k, v in given.items() if v is not None})
+        session = ChatSession.start(artifact, opened, user, {k: v for k, v in given.items() if v is not None})
         for name in vs or ():
-            talk.add_side(name)
+            session.add_contestant(name)
         if text is None:
-            _chat(talk)
+            _chat(session)
         else:
-            talk.ask(text)
+            session.ask(text)
             if why:
-                talk.explain()
+                session.explain()
 
 
 @dataclass(slots=True)
-class _Side:
+class Contestant:
     """One of the answerers, with what was said so far in its conversation."""
 
     name: str
@@ -130,27 +130,29 @@ class _Side:
 
 
 @dataclass(slots=True)
-class _Talk:
+class ChatSession:
     """Who talks with which sides; the first one is the plug that was asked for."""
 
     store: Store
     user: str | None
-    sides: list[_Side]
+    contestants: list[Contestant]
     given: dict[str, Any]
     last: Request | None = None
-    reply: str | None = None  # of the first side, to the last request; None once it was judged
+    reply: str | None = None  # of the first contestant, to the last request; None once it was judged
 
     @staticmethod
-    def start(artifact: str, store: Store, user: str | None, given: dict[str, Any]) -> _Talk:
+    def start(artifact: str, store: Store, user: str | None, given: dict[str, Any]) -> ChatSession:
         """Load the plug with its models."""
         main = _trained(artifact, store)
-        return _Talk(store, user, [_Side(main.method.name, main)], given)
+        return ChatSession(store, user, [Contestant(main.method.name, main)], given)
 
-    def add_side(self, name: str) -> None:
+    def add_contestant(self, name: str) -> None:
         """Another method on the same backbone; the conversation begins anew, so that all sides hear the same."""
         self.restart(self.user)
-        self.sides.append(
-            _Side(Path(name).expanduser().resolve().name, _other(name, self.sides[0].personalizer, self.store))
+        self.contestants.append(
+            Contestant(
+                Path(name).expanduser().resolve().name, _other(name, self.contestants[0].personalizer, self.store)
+            )
         )
 
     def restart(self, user: str | None) -> None:
@@ -158,16 +160,16 @@ class _Talk:
         if user is not None:
             self.store.history(user)
         self.user, self.last, self.reply = user, None, None
-        for side in self.sides:
-            side.turns.clear()
+        for contestant in self.contestants:
+            contestant.turns.clear()
 
     def ask(self, text: str) -> None:
-        """Show the answers as they come: plainly if there is one side, else next to each other."""
-        requests = [side.request(self.user, text) for side in self.sides]
+        """Show the answers as they come: plainly if there is one contestant, else next to each other."""
+        requests = [contestant.request(self.user, text) for contestant in self.contestants]
         self.last = requests[0]
-        answers = self._stream(requests[0]) if len(self.sides) == 1 else self._compare(requests)
-        for side, reply in zip(self.sides, answers, strict=True):
-            side.remember(text, reply)
+        answers = self._stream(requests[0]) if len(self.contestants) == 1 else self._compare(requests)
+        for contestant, reply in zip(self.contestants, answers, strict=True):
+            contestant.remember(text, reply)
         self.reply = answers[0]
 
     def judge(self, up: bool) -> None:
@@ -181,7 +183,7 @@ class _Talk:
         id_ = f"thumb-{time.time_ns():x}"
         self.store.add([thumb_behavior(self.user, id_, self.last.query, self.reply, up, time.time())])
         self.reply = None
-        err().print(f"kept: {shown(self.user)} {'liked' if up else 'disliked'} it", markup=False)
+        err().print(f"kept: {safe(self.user)} {'liked' if up else 'disliked'} it", markup=False)
 
     def explain(self) -> None:
         """A table of the behaviours that carried the persona in the last request."""
@@ -189,9 +191,9 @@ class _Talk:
         if self.last is None:
             screen.print("nothing was asked yet")
             return
-        weights = [] if self.user is None else self.sides[0].personalizer.explain(self.user, self.last)
+        weights = [] if self.user is None else self.contestants[0].personalizer.explain(self.user, self.last)
         if not weights:
-            screen.print(f"no behaviour carried the answer of {self.sides[0].name!r}", markup=False)
+            screen.print(f"no behaviour carried the answer of {self.contestants[0].name!r}", markup=False)
             return
         from rich import box
         from rich.table import Table
@@ -202,18 +204,18 @@ class _Talk:
             table.add_column(column)
         for w in weights[:_WHY]:
             b = w.behavior
-            table.add_row(f"{w.weight:.1%}", moment(b.at), Text(shown(b.input, 60)), Text(shown(b.output, 60)))
+            table.add_row(f"{w.weight:.1%}", format_time(b.at), Text(safe(b.input, 60)), Text(safe(b.output, 60)))
         screen.print(table)
 
-    def _pieces(self, side: _Side, request: Request) -> Iterator[str]:
-        sampling: Sampling = replace(side.personalizer.task.sampling, **self.given)
-        return side.personalizer.stream(self.user, request, sampling)
+    def _pieces(self, contestant: Contestant, request: Request) -> Iterator[str]:
+        sampling: Sampling = replace(contestant.personalizer.task.sampling, **self.given)
+        return contestant.personalizer.stream(self.user, request, sampling)
 
     def _stream(self, request: Request) -> list[str]:
         reply = ""
-        for piece in self._pieces(self.sides[0], request):
+        for piece in self._pieces(self.contestants[0], request):
             reply += piece
-            sys.stdout.write(shown(piece) if sys.stdout.isatty() else piece)
+            sys.stdout.write(safe(piece) if sys.stdout.isatty() else piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
         return [reply]
@@ -221,11 +223,11 @@ class _Talk:
     def _compare(self, requests: list[Request]) -> list[str]:
         from rich.live import Live
 
-        answers = [""] * len(self.sides)
+        answers = [""] * len(self.contestants)
         screen = out()
         with Live(console=screen, refresh_per_second=8, transient=True) as live:
-            for i, (side, request) in enumerate(zip(self.sides, requests, strict=True)):
-                for piece in self._pieces(side, request):
+            for i, (contestant, request) in enumerate(zip(self.contestants, requests, strict=True)):
+                for piece in self._pieces(contestant, request):
                     answers[i] += piece
                     if screen.is_terminal:
                         live.update(self._table(answers))
@@ -238,9 +240,9 @@ class _Talk:
         from rich.text import Text
 
         table = Table(box=box.ROUNDED, expand=True)
-        for side in self.sides:
-            table.add_column(Text(side.name), ratio=1, overflow="fold")
-        table.add_row(*(Text(shown(reply)) for reply in answers))
+        for contestant in self.contestants:
+            table.add_column(Text(contestant.name), ratio=1, overflow="fold")
+        table.add_row(*(Text(safe(reply)) for reply in answers))
         return table
 
 
@@ -250,7 +252,7 @@ def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:
 
     load_info(locate(artifact))  # before anything is said of loading
     screen = err()
-    with screen.status(f"loading {shown(artifact)} …"):
+    with screen.status(f"loading {safe(artifact)} …"):
         return Personalizer.from_pretrained(artifact, store=store, **parts)
 
 
@@ -285,41 +287,41 @@ def _is_folder(name: str) -> bool:
     raise UnknownNameError(f"--vs {name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
 
 
-def _chat(talk: _Talk) -> None:
+def _chat(session: ChatSession) -> None:
     """Read lines until there are no more; an error is told and the chat goes on."""
     screen, typing = out(), sys.stdin.isatty()
     if typing:
         screen.print("a chat; /help lists the commands", style="dim")
     while True:
         try:
-            line = screen.input(f"[bold]{'nobody' if talk.user is None else 'you'}>[/] " if typing else "").strip()
+            line = screen.input(f"[bold]{'nobody' if session.user is None else 'you'}>[/] " if typing else "").strip()
         except EOFError:
             return
         if line == "/quit":
             return
         try:
             if line.startswith("/"):
-                _command(talk, line)
+                _command(session, line)
             elif line:
-                talk.ask(line)
+                session.ask(line)
         except PersonaplugError as error:
             err().print(f"error: {error}", markup=False, soft_wrap=True)
 
 
-def _command(talk: _Talk, line: str) -> None:
+def _command(session: ChatSession, line: str) -> None:
     word, _, rest = line.partition(" ")
     rest = rest.strip()
     if word == "/why":
-        talk.explain()
+        session.explain()
     elif word in ("/up", "/down"):
-        talk.judge(word == "/up")
+        session.judge(word == "/up")
     elif word == "/new":
-        talk.restart(talk.user)
+        session.restart(session.user)
     elif word == "/user" and rest:
-        talk.restart(rest)
+        session.restart(rest)
     elif word == "/vs" and rest:
-        talk.add_side(rest)
+        session.add_contestant(rest)
     elif word == "/vs":
-        del talk.sides[1:]
+        del session.contestants[1:]
     else:
         out().print(_HELP, markup=False)

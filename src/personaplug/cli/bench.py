@@ -12,7 +12,7 @@ from personaplug.cli.eval import (
     LimitOption,
     ResultsOption,
     SeedsOption,
-    keep_if_sound,
+    check_and_write,
     measure_seeds,
     measuring_sets,
     result_file,
@@ -80,7 +80,7 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
     if report:
         from personaplug.bench.report import board as boards
         from personaplug.bench.report.board_page import render_board
-        from personaplug.bench.results import write_text
+        from personaplug.core.files import write_text
 
         write_text(report, render_board(boards.board(boards.gather(measured))))
         err().print(f"report: {report}", markup=False, soft_wrap=True)
@@ -106,7 +106,7 @@ def _open(file: Path, sets: list[str], out: Path) -> Experiment:
     from personaplug.cli.progress import Steps
 
     folder = out / file.resolve().parent.name / file.stem
-    return read_experiment(file, sets, folder, "", Steps(), by_content=True)
+    return read_experiment(file, sets, folder, Steps(), by_content=True)
 
 
 def _measure(experiment: Experiment, seeds: int, results: Path, chosen: list[str]) -> None:
@@ -114,7 +114,7 @@ def _measure(experiment: Experiment, seeds: int, results: Path, chosen: list[str
 
     from personaplug.core.errors import DataError
 
-    keep_if_sound(experiment, chosen)
+    check_and_write(experiment, chosen)
     first = experiment.run.training.seed
     try:
         with FileLock(experiment.out / ".lock", timeout=0):

@@ -42,9 +42,9 @@ def benchmark(
     from rich.table import Table
 
     from personaplug.bench.claims import Claim, reached, record
-    from personaplug.bench.results import write_json
     from personaplug.bench.speed.bench import Bench
     from personaplug.bench.speed.parts import PARTS
+    from personaplug.core.files import write_json
 
     wrong = next((name for name in parts or () if name not in PARTS), None)
     if wrong is not None:

@@ -14,16 +14,18 @@ from unicodedata import category
 import typer
 
 from personaplug.core.errors import DataError
+from personaplug.stores import store_section
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from personaplug.stores.base import Store
 
+STORE_VARIABLE = "PERSONAPLUG_STORE"
 StoreOption = Annotated[
     str,
     typer.Option(
-        "--store", envvar="PERSONAPLUG_STORE", metavar="FILE", help="A SQLite file, or postgresql://HOST/DATABASE."
+        "--store", envvar=STORE_VARIABLE, metavar="FILE", help="A SQLite file, or postgresql://HOST/DATABASE."
     ),
 ]
 DEFAULT_STORE = "personaplug.db"
@@ -67,15 +69,13 @@ def open_store(url: str, *, create: bool = False) -> Store:
     Raises:
         DataError: not there, or not a store.
     """
-    from personaplug.core import registry
-
     file = store_file(url)
     if file is not None and not create and not file.exists():
         raise DataError(
             f"store {file}: no such file; name another with --store, or make it with: "
             f"personaplug ingest PATH --store {file}"
         )
-    store: Store = registry.build("store", "sql", {"url": url})
+    store: Store = store_section(url).build()
     return store
 
 
@@ -96,10 +96,10 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
         yield lambda n: bar.advance(task, n)
 
 
-def shown(text: str, width: int = 0) -> str:
+def safe(text: str, width: int = 0) -> str:
     r"""Someone's text, safe for a terminal: escape sequences are spelled out; in one line of `width`, unless that is 0.
 
-    >>> print(shown("a\x1b[2Jb"), shown("one\ntwo three", 8))
+    >>> print(safe("a\x1b[2Jb"), safe("one\ntwo three", 8))
     a\x1b[2Jb one two…
     """
     if width:
@@ -108,10 +108,10 @@ def shown(text: str, width: int = 0) -> str:
     return "".join(c if c in "\n\t" or category(c) not in _UNSAFE else ascii(c)[1:-1] for c in text)
 
 
-def moment(at: float | None) -> str:
+def format_time(at: float | None) -> str:
     """UTC seconds as a date and time, or the bare number where no calendar has it.
 
-    >>> moment(0.0), moment(None)
+    >>> format_time(0.0), format_time(None)
     ('1970-01-01 00:00', '–')
     """
     if at is None:
@@ -122,10 +122,10 @@ def moment(at: float | None) -> str:
         return f"{at:g}"
 
 
-def counted(n: int, what: str, plural: str = "") -> str:
+def pluralize(n: int, what: str, plural: str = "") -> str:
     """A number with its noun.
 
-    >>> counted(1, "user"), counted(1200, "behaviour")
+    >>> pluralize(1, "user"), pluralize(1200, "behaviour")
     ('1 user', '1,200 behaviours')
     """
     return f"{n:,} {what if n == 1 else plural or what + 's'}"

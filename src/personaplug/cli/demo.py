@@ -42,15 +42,15 @@ def demo(
     steps = Steps()
     run = _prepare(out, [*(_QUICK if quick else ()), *sets], steps)
     folder = out / "quick" if quick else out
-    experiment = Experiment(run, folder, "demo", steps.watch)
+    experiment = Experiment(run, folder, "demo", steps.progress)
     seed = run.training.seed
     pooled = measure_seeds(experiment, range(seed, seed + 1), folder / "measured")
-    looks, duel = show_users(experiment, pooled)
-    with steps.watch("writing the report", 0):
-        write_report(folder / "report.html", pooled, looks, duel)
+    examples, comparison = show_users(experiment, pooled)
+    with steps.progress("writing the report", 0):
+        write_report(folder / "report.html", pooled, examples, comparison)
     steps.print()
     print_summary(pooled)
-    print_people(duel, looks)
+    print_people(comparison, examples)
     screen().print(f"\nreport: {folder / 'report.html'}", markup=False, soft_wrap=True)
     err().print(
         f"talk to it: personaplug answer {folder / 'plug'} --store {out / 'users.db'}", markup=False, soft_wrap=True
@@ -69,26 +69,26 @@ def _prepare(out: Path, sets: list[str], steps: Steps) -> RunConfig:
     from importlib.resources import files
 
     from personaplug import data, models
-    from personaplug.bench.experiment import read_run
     from personaplug.core.config import apply_sets
     from personaplug.data.ingest import ingest
-    from personaplug.pipeline.build import build_store
+    from personaplug.pipeline.build import build_store, read_run
+    from personaplug.stores import store_section
 
     def say(text: str) -> None:
         err().print(text, markup=False)
 
     plain = tomllib.loads(files("personaplug.bench").joinpath("demo.toml").read_text("utf-8"))
-    plain["store"] = {"name": "sql", "url": str(out / "users.db")}
+    plain["store"] = store_section(out / "users.db").to_mapping()
     plain = apply_sets(plain, sets)
-    with steps.watch("fetching the model", 0):
+    with steps.progress("fetching the model", 0):
         if plain["backbone"].get("model") in models.BUNDLES:
             models.pull(plain["backbone"]["model"], say)
     path = plain["task"]["path"]
-    with steps.watch("fetching the data", 0):
+    with steps.progress("fetching the data", 0):
         folder = data.pull(path, say) if path in data.DATA_SETS else Path(path)
     out.mkdir(parents=True, exist_ok=True)
     store = build_store(plain["store"])
-    with steps.watch("ingesting", 0):
+    with steps.progress("ingesting", 0):
         done = ingest(folder, store)
     say(f"{done.behaviors:,} behaviours of {done.users:,} users, {done.new:,} new")
     store.close()

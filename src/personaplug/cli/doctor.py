@@ -16,7 +16,7 @@ from typing import Literal
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, shown, store_file
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, open_store, out, pluralize, safe, store_file
 from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
 
@@ -59,7 +59,7 @@ def doctor(store: StoreOption = DEFAULT_STORE) -> None:
         broken += finding.level == "broken"
     screen = out()
     screen.print(table)
-    screen.print(f"{counted(broken, 'thing')} broken" if broken else "nothing is broken")
+    screen.print(f"{pluralize(broken, 'thing')} broken" if broken else "nothing is broken")
     if broken:
         raise typer.Exit(1)
 
@@ -110,7 +110,7 @@ def _devices() -> Iterator[Finding]:
 def _threads() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     unset = {k: v for k, v in _THREADS.items() if os.environ.get(k, "").upper() != v}
-    state = f"{counted(cores, 'core')}; OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
+    state = f"{pluralize(cores, 'core')}; OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'unset')}"
     if unset:
         way_out = "if two processes compute at once: export " + " ".join(f"{k}={v}" for k, v in unset.items())
         yield Finding("note", "threads", f"{state}; {', '.join(unset)} not set: waiting threads spin", way_out)
@@ -156,12 +156,12 @@ def _pulled(thing: str, folder: Path | None, size: int, command: str) -> Finding
 
 def _store(url: str) -> Finding:
     """Whether the store opens; one that is not there is no fault as long as it can be made."""
-    thing, file = f"store {shown(url)}", store_file(url)
+    thing, file = f"store {safe(url)}", store_file(url)
     if file is not None and not file.exists():
         there = _nearest(file.absolute().parent)
         if not os.access(there, os.W_OK):
             return Finding("broken", thing, f"{there} is not writable", "name another file with --store")
-        return Finding("note", thing, "not there yet", f"personaplug ingest PATH --store {shown(url)}")
+        return Finding("note", thing, "not there yet", f"personaplug ingest PATH --store {safe(url)}")
     try:
         with closing(open_store(url)) as opened:
             users = len(opened.users())
@@ -169,8 +169,8 @@ def _store(url: str) -> Finding:
         state, _, way_out = str(error).rpartition("; ")
         return Finding("broken", thing, state, way_out)
     if file is not None and not (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK)):
-        return Finding("note", thing, f"{counted(users, 'user')}, read-only", "make the file and its folder writable")
-    return Finding("ok", thing, counted(users, "user"))
+        return Finding("note", thing, f"{pluralize(users, 'user')}, read-only", "make the file and its folder writable")
+    return Finding("ok", thing, pluralize(users, "user"))
 
 
 def _nearest(folder: Path) -> Path:

@@ -12,11 +12,11 @@ import typer
 
 from personaplug.cli.console import err
 from personaplug.cli.console import out as screen
-from personaplug.cli.train import SetOption, keep_run, read_experiment
+from personaplug.cli.train import SetOption, read_experiment, write_run
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
-    from personaplug.bench.report.showcase import Duel, Look
+    from personaplug.bench.report.showcase import Comparison, UserExample
     from personaplug.bench.report.summary import Summary
 
 SeedsOption = Annotated[int, typer.Option(min=1, help="Train and measure with this many seeds.")]
@@ -69,25 +69,25 @@ def _evaluate(target: Path, sets: list[str], seeds: int, results: Path, report: 
     from personaplug.bench.report.render import write_report
     from personaplug.cli.progress import Steps
 
-    experiment = read_experiment(target, sets, None, "", Steps())
+    experiment = read_experiment(target, sets, None, Steps())
     experiment.run = dataclasses.replace(experiment.run, methods={})
-    keep_if_sound(experiment)
+    check_and_write(experiment)
     first = experiment.run.training.seed
     pooled = measure_seeds(experiment, range(first, first + seeds), results)
     show_summary(pooled)
     if report:
-        looks, duel = show_users(experiment, pooled)
-        write_report(report, pooled, looks, duel)
+        examples, comparison = show_users(experiment, pooled)
+        write_report(report, pooled, examples, comparison)
         err().print(f"report: {report}", markup=False, soft_wrap=True)
 
 
-def keep_if_sound(experiment: Experiment, chosen: Sequence[str] = ()) -> None:
+def check_and_write(experiment: Experiment, chosen: Sequence[str] = ()) -> None:
     """Write the run into its folder, but not before everything in it can be read: data, methods, what to measure."""
-    from personaplug.bench.plan import entries, read_measuring
+    from personaplug.bench.plan import plan_methods
 
-    entries(experiment.run, chosen, prefix=True)
-    experiment.examples(read_measuring(experiment.run).split)
-    keep_run(experiment)
+    plan_methods(experiment.run, chosen, prefix=True)
+    experiment.examples(experiment.measuring.split)
+    write_run(experiment)
 
 
 def measuring_sets(limit: int | None, generate: int | None) -> list[str]:
@@ -100,10 +100,9 @@ def measure_seeds(
     experiment: Experiment, seeds: range, folder: Path, chosen: Sequence[str] = (), *, stop_at_failure: bool = True
 ) -> Summary:
     """Measure every seed, keep its result, and record the claims about all of them if there are enough for any."""
-    from personaplug.bench.plan import read_measuring
     from personaplug.bench.report.summary import record_claims, summarize
 
-    how = read_measuring(experiment.run)
+    how = experiment.measuring
     found = [
         experiment.evaluate(
             seed, how, result_file(folder, experiment.info.name, experiment.name, seed), chosen, stop_at_failure
@@ -122,19 +121,18 @@ def result_file(folder: Path, task: str, name: str, seed: int) -> Path:
     return folder / task / f"{name}-seed{seed}.json"
 
 
-def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[Look], Duel | None]:
+def show_users(experiment: Experiment, pooled: Summary) -> tuple[list[UserExample], Comparison | None]:
     """What the first seed's persona looked at, and the same requests as two users."""
-    from personaplug.bench.plan import read_measuring
-    from personaplug.bench.report.showcase import duel, looks
+    from personaplug.bench.report.showcase import compare_users, user_examples
     from personaplug.pipeline.personalizer import Personalizer
 
     first = pooled.results[0]
-    with experiment.watch("answering as two users", 0):
-        method = experiment.fit(experiment.seeded(first.seed)).assembly.method
-        how = read_measuring(experiment.run)
+    with experiment.progress("answering as two users", 0):
+        method = experiment.fit(experiment.run.with_seed(first.seed)).components.method
+        how = experiment.measuring
         examples = experiment.examples(how.split, how.limit)
         personalizer = Personalizer(method, experiment.store, experiment.info)
-        return looks(method, examples, first), duel(personalizer, examples)
+        return user_examples(method, examples, first), compare_users(personalizer, examples)
 
 
 def show_summary(pooled: Summary) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, open_store, out, progress_bar, store_file
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, open_store, out, pluralize, progress_bar, store_file
 from personaplug.data.jsonl import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def ingest(
     total = sum(c.behaviors for c in checked)
     users = len(frozenset[str]().union(*(c.users for c in checked)))
     out().print(
-        f"{counted(users, 'user')}, {counted(total, 'behaviour')} read, {new:,} new in {store}",
+        f"{pluralize(users, 'user')}, {pluralize(total, 'behaviour')} read, {new:,} new in {store}",
         markup=False,
         soft_wrap=True,
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, err, moment, open_store, out, shown
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, format_time, open_store, out, pluralize, safe
 
 if TYPE_CHECKING:
     from personaplug.stores.database.keys import KeyRow
@@ -58,7 +58,7 @@ def create(  # noqa: PLR0913 (a command's options, each of which people look for
         row, key = make_key(
             table, name=name, tenant=tenant, users=user or (), scopes=scope or ("read", "write"), limits=limits
         )
-    whose = counted(len(row.users), "user") if row.users else "all users"
+    whose = pluralize(len(row.users), "user") if row.users else "all users"
     err().print(
         f"key {row.id}: {', '.join(row.scopes)} for {whose} of {tenant or 'the store'}; it is not shown again:",
         markup=False,
@@ -84,12 +84,12 @@ def list_keys(store: StoreOption = DEFAULT_STORE) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         users = "all" if row.users is None else ", ".join(row.users)
-        cells = (row.id, row.name, row.tenant, users, ", ".join(row.scopes), _limits(row), moment(row.created))
-        table.add_row(*(Text(shown(cell)) for cell in cells), "" if row.revoked is None else moment(row.revoked))
+        cells = (row.id, row.name, row.tenant, users, ", ".join(row.scopes), _limits(row), format_time(row.created))
+        table.add_row(*(Text(safe(cell)) for cell in cells), "" if row.revoked is None else format_time(row.revoked))
     screen = out()
     if rows:
         screen.print(table)
-    screen.print(f"{counted(sum(row.revoked is None for row in rows), 'key')} of {len(rows)} good")
+    screen.print(f"{pluralize(sum(row.revoked is None for row in rows), 'key')} of {len(rows)} good")
 
 
 def _limits(row: KeyRow) -> str:

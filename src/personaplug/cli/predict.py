@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from personaplug.cli.console import counted
 from personaplug.cli.console import out as screen
-from personaplug.cli.train import SetOption, keep_run, read_experiment
+from personaplug.cli.console import pluralize
+from personaplug.cli.train import SetOption, read_experiment, write_run
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
-    from personaplug.bench.plan import Entry
+    from personaplug.bench.plan import PlannedMethod
     from personaplug.core.types import Example
 
 EPILOG = "Example: personaplug predict experiments/lamp/plug.toml --split test --out predictions.json"
@@ -43,14 +43,14 @@ def predict(
     option is the answer, texts are generated. Killed and run again, it goes on. LaMP's tasks are scored by: personaplug
     score
     """
-    from personaplug.bench.plan import entries, main_label
+    from personaplug.bench.plan import main_label, plan_methods
     from personaplug.bench.submission import check_no_oracle, check_writable
     from personaplug.cli.progress import Steps
     from personaplug.core.errors import DataError
 
     check_writable(out)
-    experiment = read_experiment(target, sets, None, "", Steps())
-    [entry] = entries(experiment.run, [method or main_label(experiment.run)], prefix=True)
+    experiment = read_experiment(target, sets, None, Steps())
+    [entry] = plan_methods(experiment.run, [method or main_label(experiment.run)], prefix=True)
     check_no_oracle(entry.cls, entry.label)
     # What is malformed is refused before anything is written.
     examples = experiment.examples(split, limit)
@@ -58,30 +58,28 @@ def predict(
         raise DataError(f"task {experiment.info.name!r}: the {split} split has no requests; choose another --split")
     try:
         if not target.is_dir():
-            keep_run(experiment)
+            write_run(experiment)
         _write(experiment, entry, examples, split, out)
     finally:
         experiment.close()
-    what = f"{counted(len(examples), 'prediction')} for {experiment.info.name} ({split}) by {entry.label}"
+    what = f"{pluralize(len(examples), 'prediction')} for {experiment.info.name} ({split}) by {entry.label}"
     screen().print(f"{out}: {what}", markup=False, soft_wrap=True)
 
 
-def _write(experiment: Experiment, entry: Entry, examples: list[Example], split: str, out: Path) -> None:
-    from personaplug.bench import results
-    from personaplug.bench.fingerprint import content, fingerprint
+def _write(experiment: Experiment, entry: PlannedMethod, examples: list[Example], split: str, out: Path) -> None:
     from personaplug.bench.submission import Draft, predict
-    from personaplug.core.config import to_mapping
+    from personaplug.pipeline.fingerprint import content, fingerprint, portable
 
     if not entry.cls.trained:
         experiment.by_content = True  # nothing to keep of the method, so no artifact, and train need not be there
-    assembly = experiment.fit(entry.run, entry.label).assembly
-    experiment.encode(assembly, examples)
-    plain = results.portable(to_mapping(entry.run))
-    draft = Draft(out, fingerprint(plain, method=assembly.method.key, asked=content(examples)))
+    components = experiment.fit(entry.run, entry.label).components
+    experiment.encode(components, examples)
+    plain = portable(entry.run.to_mapping())
+    draft = Draft(out, fingerprint(plain, method=components.method.key, asked=content(examples)))
     left = [e for e in examples if e.id not in draft.answers]
-    with experiment.watch(f"answering {split}", len(left)) as advance:
+    with experiment.progress(f"answering {split}", len(left)) as advance:
         for at in range(0, len(left), _BATCH):
             batch = left[at : at + _BATCH]
-            answers = predict(assembly.method, experiment.info, batch, _BATCH, experiment.states, advance)
+            answers = predict(components.method, experiment.info, batch, _BATCH, experiment.states, advance)
             draft.add(dict(zip([e.id for e in batch], answers, strict=True)))
     draft.finish(experiment.info.name, [e.id for e in examples])

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from personaplug.cli.console import err, out, progress_bar, shown
+from personaplug.cli.console import err, out, progress_bar, safe
 
 if TYPE_CHECKING:
-    from personaplug.bench.report.showcase import Duel, Look
+    from personaplug.bench.report.showcase import Comparison, UserExample
     from personaplug.bench.report.summary import Line, Summary
 
 
@@ -18,13 +18,13 @@ NOTHING = "(nothing)"
 
 
 class Steps:
-    """Shows steps as they run and remembers their wall times; `watch` is what an `Experiment` is given."""
+    """Shows steps as they run and remembers their wall times; `progress` is what an `Experiment` is given."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def watch(self, name: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+    def progress(self, name: str, total: int = 0) -> Iterator[Callable[[int], None]]:
         """Show a step: with a bar where its size is known."""
         start = time.perf_counter()
         if total:
@@ -43,7 +43,7 @@ class Steps:
 
         table = Table("step", "time", box=None, header_style="dim")
         for name, seconds in self.seconds.items():
-            table.add_row(shown(name), duration(seconds))
+            table.add_row(safe(name), duration(seconds))
         out().print(table)
 
 
@@ -69,7 +69,7 @@ def print_summary(summary: Summary) -> None:
         table.add_column(METRIC_NAMES.get(metric, metric), justify="right")
     for line in summary.lines:
         style = "bold" if line.row is summary.main else None
-        table.add_row(shown(line.row.title), *(_cell(line, m) for m in metrics), style=style)
+        table.add_row(safe(line.row.title), *(_cell(line, m) for m in metrics), style=style)
     screen = out()
     screen.print(table)
     if summary.gains:
@@ -83,20 +83,20 @@ def print_summary(summary: Summary) -> None:
         )
 
 
-def print_people(duel: Duel | None, looks: Sequence[Look]) -> None:
+def print_people(comparison: Comparison | None, examples: Sequence[UserExample]) -> None:
     """The same requests as two users, and what a persona looked at."""
     screen = out()
-    if duel:
-        for n, request in enumerate(duel.requests):
-            screen.print(f"\nrequest: {shown(request)}", markup=False, style="bold")
-            for person, answer in zip(duel.people, duel.answers[n], strict=True):
-                screen.print(f"  as {shown(person.user)}: {shown(answer, 300) or NOTHING}", markup=False)
-            screen.print(f"  as nobody: {shown(duel.plain[n], 300) or NOTHING}", markup=False, style="dim")
-    for look in looks[:1]:
-        note = "all weigh the same (mean pooling); the newest" if look.uniform else "heaviest first"
-        screen.print(f"\nwhat the persona of {shown(look.user)} looked at, {note}:", markup=False, style="bold")
-        for share in look.shares[:5]:
-            screen.print(f"  {share.weight:6.1%}  {shown(share.text, 100)}", markup=False)
+    if comparison:
+        for n, request in enumerate(comparison.requests):
+            screen.print(f"\nrequest: {safe(request)}", markup=False, style="bold")
+            for person, answer in zip(comparison.people, comparison.answers[n], strict=True):
+                screen.print(f"  as {safe(person.user)}: {safe(answer, 300) or NOTHING}", markup=False)
+            screen.print(f"  as nobody: {safe(comparison.plain[n], 300) or NOTHING}", markup=False, style="dim")
+    for example in examples[:1]:
+        note = "all weigh the same (mean pooling); the newest" if example.uniform else "heaviest first"
+        screen.print(f"\nwhat the persona of {safe(example.user)} looked at, {note}:", markup=False, style="bold")
+        for share in example.shares[:5]:
+            screen.print(f"  {share.weight:6.1%}  {safe(share.text, 100)}", markup=False)
 
 
 def _cell(line: Line, metric: str) -> str:

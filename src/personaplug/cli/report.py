@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err, shown
+from personaplug.cli.console import err, safe
 from personaplug.cli.console import out as screen
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def report(
     """
     from personaplug.bench.report import board as boards
     from personaplug.bench.report import table
-    from personaplug.bench.results import write_text
+    from personaplug.core.files import write_text
 
     if into:
         table.read_from(into)  # fails now if the marks are missing, and not when half is written
@@ -87,9 +87,9 @@ def _print(board: Board) -> None:
         grid = Grid(title=table.SPLITS[part.split], title_justify="left")
         grid.add_column("method")
         for column in part.columns:
-            grid.add_column(f"{shown(column.title, 30)}\n{table.heading(column)}", justify="right")
+            grid.add_column(f"{safe(column.title, 30)}\n{table.heading(column)}", justify="right")
         for method in part.methods:
-            name = f"{shown(method, 40)} (oracle)" if part.oracle(method) else shown(method, 40)
+            name = f"{safe(method, 40)} (oracle)" if part.oracle(method) else safe(method, 40)
             cells = [_text(part.cell(method, c), c.metric) for c in part.columns]
             grid.add_row(name, *cells, style="dim" if part.oracle(method) else None)
         screen().print(grid)
@@ -102,7 +102,7 @@ def _print_failures(part: Table) -> None:
     from personaplug.bench.report import table
 
     for title, method, reason in table.failures(part):
-        screen().print(f"failed: {shown(f'{title}, {method}: {reason}')}", markup=False, soft_wrap=True)
+        screen().print(f"failed: {safe(f'{title}, {method}: {reason}')}", markup=False, soft_wrap=True)
 
 
 def _text(cell: Cell, metric: str) -> str:

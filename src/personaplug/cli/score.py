@@ -32,8 +32,8 @@ def score(
     from rich.table import Table
 
     from personaplug.bench.report.render import METRIC_NAMES
-    from personaplug.bench.results import write_json
     from personaplug.bench.submission import check_writable, score_submission
+    from personaplug.core.files import write_json
 
     if json:
         check_writable(json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store, shown
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store, safe
 from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         app = create_app(service, keys, report, tracing)
         left.pop_all()  # the app closes all of them
     for id_ in service.models:
-        err().print(f"model {shown(id_)}", markup=False)
+        err().print(f"model {safe(id_)}", markup=False)
     log_to_stderr()
     running = server(app, host, port)
     running.run()
@@ -156,7 +156,7 @@ def _service(named: list[tuple[str, str]], store: Store, settings: Settings) -> 
         if place in known and first is not None:
             loading.beside(first, place)
         else:
-            err().print(f"loading {shown(place)} …", markup=False)
+            err().print(f"loading {safe(place)} …", markup=False)
             served = loading.add(place, label)
             first = first or served
     return loading.service()

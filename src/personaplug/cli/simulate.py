@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import counted, err, out
+from personaplug.cli.console import err, out, pluralize
 from personaplug.cli.train import SetOption
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ def simulate(
     from personaplug.bench.answer_sets.recipe import Recipe
     from personaplug.bench.answer_sets.statistics import facts, render_facts, write_facts
     from personaplug.bench.report.render import check_installed
-    from personaplug.bench.results import SET_RESULT, write_text
+    from personaplug.bench.results import SET_RESULT
     from personaplug.cli.progress import Steps
     from personaplug.core.config import apply_sets, from_mapping, read_toml
     from personaplug.core.errors import DataError
+    from personaplug.core.files import write_text
 
     if report:
         check_installed()
@@ -52,7 +53,7 @@ def simulate(
     steps = Steps()
     try:
         with FileLock(target / ".lock", timeout=0):
-            built = build(wanted, target, steps.watch)
+            built = build(wanted, target, steps.progress)
     except Timeout:
         raise DataError(
             f"{target}: another process is building this set; wait for it, or choose another --out"
@@ -69,7 +70,7 @@ def _show(found: SetFacts, folder: Path) -> None:
     from rich.table import Table
 
     screen = out()
-    prompts = counted(found.train + found.test, "prompt")
+    prompts = pluralize(found.train + found.test, "prompt")
     screen.print(f"{folder}: {prompts}, {found.answers} answers each, {len(found.scales)} rewards", markup=False)
     table = Table("alpha", "heaviest weight", "rewards a user rests on", "two users differ", box=None)
     for d in found.diversity:

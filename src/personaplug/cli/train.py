@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from personaplug.cli.console import DEFAULT_STORE, STORE_VARIABLE, store_file
 from personaplug.cli.console import out as screen
+from personaplug.stores import DEFAULT, store_section
 
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
     from personaplug.cli.progress import Steps
+    from personaplug.core.registry import Section
+    from personaplug.pipeline.build import RunConfig
+    from personaplug.pipeline.run import TrainingRun
 
 EPILOG = "Example: personaplug train experiments/chitchat/plug.toml --set training.steps=200"
 RUN = "run.toml"
@@ -20,7 +26,12 @@ SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a value, for example training.steps=200.")
 ]
 StoreUrlOption = Annotated[
-    str, typer.Option("--store", metavar="FILE", help="Where vectors are kept; by default users.db in --out.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="FILE",
+        help="Histories and vectors; by default what ingest wrote if it holds the task's, else users.db in --out.",
+    ),
 ]
 
 
@@ -38,11 +49,12 @@ def train(
     """
     from personaplug.cli.progress import Steps, duration
 
-    experiment = open_experiment(config, sets, out, store, Steps())
-    fitted = experiment.fit()
+    training = read_training(config, sets, out, store, Steps())
+    write_run(training)
+    fitted = training.fit()
     curve = fitted.curve
-    if not fitted.assembly.method.trained:
-        text = f"{fitted.assembly.method.name} has nothing to train; measure it with: personaplug eval"
+    if not fitted.components.method.trained:
+        text = f"{fitted.components.method.name} has nothing to train; measure it with: personaplug eval"
     elif fitted.reused:
         text = f"{fitted.folder} is trained already with this configuration ({curve.steps} steps); nothing to do"
     else:
@@ -51,42 +63,54 @@ def train(
     screen().print(text, markup=False, soft_wrap=True)
 
 
-def open_experiment(
-    config: Path, sets: list[str], out: Path | None, store: str, steps: Steps, *, by_content: bool = False
-) -> Experiment:
-    """The experiment of a configuration file, or of a folder that `train` made; its folder is there from now on.
+def read_training(config: Path, sets: list[str], out: Path | None, store: str, steps: Steps) -> TrainingRun:
+    """The run of a configuration file, or of a folder that `train` made; nothing is written before `write_run`.
 
     Raises:
         ConfigError: there is no such file, or something in it is wrong.
     """
-    experiment = read_experiment(config, sets, out, store, steps, by_content=by_content)
-    keep_run(experiment)
-    return experiment
+    from personaplug.pipeline.run import TrainingRun
+
+    run, folder, name = _read(config, sets, out, store)
+    return TrainingRun(run, folder, name, steps.progress, shared=_ingested_store())
 
 
 def read_experiment(
-    config: Path, sets: list[str], out: Path | None, store: str, steps: Steps, *, by_content: bool = False
+    config: Path, sets: list[str], out: Path | None, steps: Steps, *, by_content: bool = False
 ) -> Experiment:
-    """As `open_experiment`, but nothing is written yet: not before `keep_run`."""
-    from personaplug.bench.experiment import Experiment, read_run
+    """As `read_training`, with what it takes to measure."""
+    from personaplug.bench.experiment import Experiment
+
+    run, folder, name = _read(config, sets, out, "")
+    return Experiment(run, folder, name, steps.progress, by_content=by_content, shared=_ingested_store())
+
+
+def _read(config: Path, sets: list[str], out: Path | None, store: str) -> tuple[RunConfig, Path, str]:
     from personaplug.core.config import apply_sets, read_toml
+    from personaplug.pipeline.build import read_run
 
     file = config / RUN if config.is_dir() else config
     name = config.resolve().name if config.is_dir() else config.stem
     folder = out or (config if config.is_dir() else Path("runs") / name)
     plain = apply_sets(read_toml(file), sets)
     if store:
-        plain["store"] = {"name": "sql", "url": store}
-    run = read_run(plain, str(file))
-    return Experiment(run, folder, name, steps.watch, by_content=by_content)
+        plain["store"] = {"name": DEFAULT, "url": store}
+    return read_run(plain, str(file)), folder, name
 
 
-def keep_run(experiment: Experiment) -> None:
-    """Write the run's configuration into the experiment's folder, which can then stand for it."""
-    from personaplug.core.config import to_mapping, write_toml
+def _ingested_store() -> Section | None:
+    """The store that `ingest` writes by default, if it is there."""
+    url = os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+    file = store_file(url)
+    return store_section(url) if file is None or file.exists() else None
 
-    experiment.out.mkdir(parents=True, exist_ok=True)
-    write_toml(experiment.out / RUN, _absolute(to_mapping(experiment.run)))
+
+def write_run(training: TrainingRun) -> None:
+    """Write the run's configuration into its folder, which can then stand for it."""
+    from personaplug.core.config import write_toml
+
+    training.out.mkdir(parents=True, exist_ok=True)
+    write_toml(training.out / RUN, _absolute(training.run.to_mapping()))
 
 
 def _absolute(run: dict[str, Any]) -> dict[str, Any]:

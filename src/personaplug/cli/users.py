@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, counted, moment, open_store, out, shown
+from personaplug.cli.console import DEFAULT_STORE, StoreOption, format_time, open_store, out, pluralize, safe
 from personaplug.core.errors import DataError
 from personaplug.data.jsonl import write_lines
 
@@ -33,11 +33,11 @@ def list_users(store: StoreOption = DEFAULT_STORE) -> None:
     table.add_column("first")
     table.add_column("last")
     for user in users:
-        table.add_row(Text(shown(user.user)), f"{user.behaviors:,}", moment(user.first), moment(user.last))
+        table.add_row(Text(safe(user.user)), f"{user.behaviors:,}", format_time(user.first), format_time(user.last))
     screen = out()
     if users:
         screen.print(table)
-    screen.print(f"{counted(len(users), 'user')}, {counted(sum(u.behaviors for u in users), 'behaviour')}")
+    screen.print(f"{pluralize(len(users), 'user')}, {pluralize(sum(u.behaviors for u in users), 'behaviour')}")
 
 
 @app.command(epilog="Example: personaplug users show ada --newest 20 --store users.db")
@@ -58,9 +58,9 @@ def show(
         table.add_column(name)
     for b in reversed(history.last(newest).behaviors):
         rating = "" if b.rating is None else f"{b.rating:g}"
-        table.add_row(moment(b.at), Text(shown(b.input, 70)), Text(shown(b.output, 70)), rating)
+        table.add_row(format_time(b.at), Text(safe(b.input, 70)), Text(safe(b.output, 70)), rating)
     screen = out()
-    screen.print(f"{shown(user)}: {counted(len(history), 'behaviour')}, version {history.version}", markup=False)
+    screen.print(f"{safe(user)}: {pluralize(len(history), 'behaviour')}, version {history.version}", markup=False)
     if table.row_count:
         screen.print(table)
 
@@ -98,12 +98,12 @@ def forget(
     with closing(open_store(store)) as opened:
         count = len(opened.history(user))
         if not yes:
-            question = f"Erase user {user!r} with {counted(count, 'behaviour')} from {store}, for ever?"
+            question = f"Erase user {user!r} with {pluralize(count, 'behaviour')} from {store}, for ever?"
             typer.confirm(question, abort=True, err=True)
         receipt = opened.forget(user)
     out().print(
-        f"forgot {receipt.user!r} at {moment(receipt.at)} UTC: {counted(receipt.behaviors, 'behaviour')}, "
-        f"{counted(receipt.vectors, 'vector')}, {counted(receipt.states, 'prepared state')} erased",
+        f"forgot {receipt.user!r} at {format_time(receipt.at)} UTC: {pluralize(receipt.behaviors, 'behaviour')}, "
+        f"{pluralize(receipt.vectors, 'vector')}, {pluralize(receipt.states, 'prepared state')} erased",
         markup=False,
         soft_wrap=True,
     )

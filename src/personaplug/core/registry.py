@@ -1,4 +1,4 @@
-"""The registry: a class is looked up by its file's name in a folder; outside packages join by entry points."""
+"""The shelves: a file in a folder is looked up by its name; outside packages join by entry points."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Any
 
-from personaplug.core.config import from_mapping
+from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, MissingExtraError, UnknownNameError, did_you_mean
 
 # Kind -> (folder, base class in its base.py).
@@ -75,33 +77,82 @@ def find(kind: str, name: str) -> type[Any]:
         module = importlib.import_module(f"personaplug.{folder}.{name}")
     except ModuleNotFoundError as error:
         raise missing_extra(f"{kind} {name!r}", error) from error
-    classes = [
+    defined = [
         c
         for c in vars(module).values()
         if inspect.isclass(c) and issubclass(c, base) and c.__module__ == module.__name__ and not inspect.isabstract(c)
     ]
-    if len(classes) != 1:
-        raise UnknownNameError(
-            f"personaplug.{folder}.{name} must define exactly one {base_name}, it defines {len(classes)}"
-        )
-    return classes[0]
+    if len(defined) != 1:
+        raise UnknownNameError(f"personaplug.{folder}.{name} defines {len(defined)} of {base_name}; define exactly one")
+    return defined[0]
 
 
 def build(kind: str, name: str, config: Mapping[str, Any] | None = None, **parts: Any) -> Any:
     """Build a named thing from a plain mapping (checked against the class's `Config`) and the parts it works with."""
-    cls = find(kind, name)
-    return cls(from_mapping(cls.Config, config or {}, where=f"{kind} {name!r}"), **parts)
+    return Section(kind, name, config or {}).build(**parts)
 
 
-def split_section(section: Mapping[str, Any], kind: str) -> tuple[str, dict[str, Any]]:
-    """A section's name and the rest of it.
+@dataclass(frozen=True)
+class Section:
+    """A thing that a configuration names: looked up and checked against its class's `Config` once, on first use.
 
-    Raises:
-        ConfigError: the section has no name.
+    Attributes:
+        kind: which shelf it stands on, for example "encoder".
+        name: its name there.
+        given: the keys that were written down; all others have the defaults of `Config`.
     """
-    if not isinstance(section.get("name"), str):
-        raise ConfigError(f"[{kind}]: no name; one of: {', '.join(names(kind))}")
-    return section["name"], {k: v for k, v in section.items() if k != "name"}
+
+    kind: str
+    name: str
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, kind: str, mapping: Mapping[str, Any] | Section) -> Section:
+        """The section of a mapping with a `name`; a section is returned as it is.
+
+        Raises:
+            ConfigError: the mapping has no name.
+        """
+        if isinstance(mapping, Section):
+            return mapping
+        if not isinstance(mapping.get("name"), str):
+            raise ConfigError(f"[{kind}]: no name; one of: {', '.join(names(kind))}")
+        return cls(kind, mapping["name"], {k: v for k, v in mapping.items() if k != "name"})
+
+    @cached_property
+    def cls(self) -> type[Any]:
+        """The class that the name stands for.
+
+        Raises:
+            UnknownNameError: nothing on the shelf has this name.
+            MissingExtraError: a library that it needs is not installed.
+        """
+        return find(self.kind, self.name)
+
+    @cached_property
+    def config(self) -> Any:
+        """An instance of the class's `Config`.
+
+        Raises:
+            ConfigError: a key is unknown, or a value is of the wrong type or out of range.
+        """
+        return from_mapping(self.cls.Config, self.given, where=f"{self.kind} {self.name!r}")
+
+    def build(self, **parts: Any) -> Any:
+        """The thing itself, with the parts that it works with."""
+        return self.cls(self.config, **parts)
+
+    def updated(self, **values: Any) -> Section:
+        """The section with other values for some keys."""
+        return Section(self.kind, self.name, {**self.given, **values})
+
+    def completed(self) -> Section:
+        """The section with all defaults written down."""
+        return Section(self.kind, self.name, to_mapping(self.config))
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The mapping that `parse` reads back."""
+        return {"name": self.name, **self.given}
 
 
 def missing_extra(what: str, error: ModuleNotFoundError) -> MissingExtraError:

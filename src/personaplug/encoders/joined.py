@@ -16,6 +16,7 @@ import numpy as np
 from personaplug.core import registry
 from personaplug.core.config import to_mapping
 from personaplug.core.errors import ConfigError
+from personaplug.core.registry import Section
 from personaplug.encoders.base import Encoder, TextRole, Vectors
 
 # A section -> its encoder, of whichever class: each keeps what it was built with as `config`.
@@ -91,4 +92,4 @@ def _check(config: JoinedConfig) -> None:
 
 
 def _built_alone(section: Mapping[str, Any]) -> Any:
-    return registry.build("encoder", *registry.split_section(section, "encoder"))
+    return Section.parse("encoder", section).build()

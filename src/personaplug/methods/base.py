@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from personaplug.core.errors import ConfigError
+from personaplug.core.registry import Section
 from personaplug.core.types import (
     Attribution,
     Completion,
@@ -294,12 +295,10 @@ def build_text(section: Mapping[str, Any], what: str, **parts: Any) -> Method | 
     """
     if not section:
         return None
-    from personaplug.core import registry
-
     name = section.get("name")
     if not isinstance(name, str):
         raise ConfigError(f"method {what!r}: text has no name; for example text = {{name = 'bm25', k = 1}}")
-    method: Method = registry.build("method", *registry.split_section(section, "method"), **parts)
+    method: Method = Section.parse("method", section).build(**parts)
     if method.needs != Conditioning.TEXT or method.oracle or method.trained:
         raise ConfigError(f"method {what!r}: text = {name!r}; expected one that only writes text: bm25, recent, ...")
     return method
@@ -309,13 +308,8 @@ def text_needs_encoder(section: Mapping[str, Any]) -> bool:
     """Whether the text method of a section looks at vectors."""
     if not section:
         return False
-    from personaplug.core import registry
-    from personaplug.core.config import from_mapping
-
-    name, rest = registry.split_section(section, "method")
-    cls: type[Method] = registry.find("method", name)
-    config = from_mapping(cls.Config, rest, where=f"text {name!r}")
-    return cls.needs_encoder(config)
+    text = Section.parse("method", section)
+    return bool(text.cls.needs_encoder(text.config))
 
 
 def joined_states(parts: Mapping[str, State | None]) -> State | None:

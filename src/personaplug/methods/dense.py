@@ -54,7 +54,7 @@ class Dense(Retrieval):
     @override
     def prepare(self, history: History) -> State:
         """The history's vectors [n, e], unit length."""
-        return {"vectors": unit(self.needed_vectors().of(history, self.template)).astype(np.float16)}
+        return {"vectors": unit(self.needed_vectors().embed(history, self.template)).astype(np.float16)}
 
     @override
     def rank(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[int]]:

@@ -36,7 +36,7 @@ class Icl(Shots):
     @override
     def prepare(self, history: History) -> State:
         """Vectors of what is compared of the history [n, e], unit length."""
-        return {"vectors": unit(self.needed_vectors().of(history, self.config.match)).astype(np.float16)}
+        return {"vectors": unit(self.needed_vectors().embed(history, self.config.match)).astype(np.float16)}
 
     @override
     def select(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[Behavior]]:

@@ -148,7 +148,7 @@ class LowRank(OnTopOfText):
         histories = longest(e.history for e in train)
         vectors = self.needed_vectors()
         for side in ("liked", "disliked"):
-            vectors.warm(answers_of((b for h in histories for b in h), side), self.config.answer_text)
+            vectors.precompute(answers_of((b for h in histories for b in h), side), self.config.answer_text)
         found = [pairs for h in histories if len(pairs := self._differences(h))]
         if not found:
             raise DataError("lowrank: no training user prefers an answer to another; give the task feedback in pairs")
@@ -230,7 +230,9 @@ class LowRank(OnTopOfText):
         if not pairs:
             return np.zeros((0, self._basis.shape[1]))
         sides = (History(history.user, tuple(side)) for side in zip(*pairs, strict=True))
-        liked, disliked = (self.needed_vectors().of(side, self.config.answer_text).astype(np.float64) for side in sides)
+        liked, disliked = (
+            self.needed_vectors().embed(side, self.config.answer_text).astype(np.float64) for side in sides
+        )
         return np.asarray(liked - disliked)
 
     # -- a request ----------------------------------------------------------------------------------------------------

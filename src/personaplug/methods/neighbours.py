@@ -121,7 +121,7 @@ class Neighbours(Shots):
         vectors = self.needed_vectors()
         return {
             "user": user_vector(history, vectors, self.config.vector),
-            "vectors": unit(vectors.of(history, self.config.match)).astype(np.float16),
+            "vectors": unit(vectors.embed(history, self.config.match)).astype(np.float16),
         }
 
     @override

@@ -271,7 +271,7 @@ class PlugMethod(SoftMethod):
 
     def views(self, history: History) -> Tensor:
         """The raw vectors of the behaviours' views side by side [n, v·e]."""
-        return torch.as_tensor(self.needed_vectors().of(history, *self.templates)).to(self.device)
+        return torch.as_tensor(self.needed_vectors().embed(history, *self.templates)).to(self.device)
 
     # -- per request, fast ----------------------------------------------------------------------------------------
 

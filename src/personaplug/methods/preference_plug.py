@@ -63,6 +63,6 @@ class PreferencePlug(PlugMethod):
         for number, side in enumerate(_SIDES):
             answers = tuple(answers_of(history, side))
             if answers:
-                rows = self.needed_vectors().of(History(history.user, answers), *self.templates)
+                rows = self.needed_vectors().embed(History(history.user, answers), *self.templates)
                 found[[place[b.user, b.id] for b in answers], number] = torch.as_tensor(rows)
         return found.flatten(1).to(self.device)

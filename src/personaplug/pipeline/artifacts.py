@@ -12,6 +12,7 @@ from typing import Any
 
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import MismatchError, ModelError
+from personaplug.core.registry import Section
 from personaplug.core.version import __version__
 from personaplug.tasks.base import TaskInfo
 
@@ -21,8 +22,8 @@ CARD = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A part that an artifact was trained with: how to build it again, and what identifies it.
+class ComponentSpec:
+    """A backbone or encoder that an artifact was trained with: how to build it again, and what identifies it.
 
     Attributes:
         name: its name on the shelf.
@@ -35,6 +36,10 @@ class Part:
     key: str
     width: int = 0
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def section(self, kind: str) -> Section:
+        """What builds it again."""
+        return Section(kind, self.name, self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,15 @@ class ArtifactInfo:
 
     method: str
     config: Mapping[str, Any]
-    backbone: Part
+    backbone: ComponentSpec
     task: TaskInfo
-    encoder: Part | None = None
+    encoder: ComponentSpec | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     version: str = __version__
 
-    def check(self, backbone: Part, encoder: Part | None) -> None:
+    def check(self, backbone: ComponentSpec, encoder: ComponentSpec | None) -> None:
         """Refuse a backbone or an encoder of another identity or width.
 
         Raises:

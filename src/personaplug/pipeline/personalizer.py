@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cachetools import LRUCache
 
 from personaplug.core.types import Attribution, Behavior, Completion, History, Profile, Prompt, Request, Sampling
+from personaplug.pipeline.build import build_store, load
+from personaplug.stores import store_section
 from personaplug.stores.base import ErasureReceipt, Store
 from personaplug.tasks.base import TaskInfo
 
@@ -76,9 +78,7 @@ class Personalizer:
             ModelError: no artifact, or a model is missing.
             MismatchError: a given part is not the one that it was trained against.
         """
-        from personaplug.pipeline.build import build_store, load
-
-        opened = store if isinstance(store, Store) else build_store({"name": "sql", "url": str(store)})
+        opened = store if isinstance(store, Store) else build_store(store_section(store))
         loaded = load(artifact, opened, **parts)
         return cls(loaded.method, opened, loaded.info)
 

@@ -11,8 +11,8 @@ import numpy as np
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
-from personaplug.core import registry
 from personaplug.core.errors import ConfigError
+from personaplug.core.registry import Section
 from personaplug.core.types import Prompt, Request
 from personaplug.rewards.base import Reward, Scores
 
@@ -50,8 +50,7 @@ class Likelihood(Reward):
 
     def __init__(self, config: LikelihoodConfig) -> None:
         self.config = config
-        section = registry.split_section(config.backbone, "backbone")
-        self._backbone: Backbone = registry.build("backbone", *section)
+        self._backbone: Backbone = Section.parse("backbone", config.backbone).build()
         self._backbone.check_scores("reward 'likelihood'")
         said = hashlib.blake2b(f"{config.rubric}\0{config.neutral}".encode(), digest_size=6).hexdigest()
         self.key = f"likelihood:{said}:{self._backbone.key}"

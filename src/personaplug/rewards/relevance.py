@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from personaplug.core import registry
+from personaplug.core.registry import Section
 from personaplug.encoders.base import Encoder, unit
 from personaplug.rewards.base import Reward, Scores
 
@@ -34,7 +34,7 @@ class Relevance(Reward):
 
     def __init__(self, config: RelevanceConfig) -> None:
         self.config = config
-        self._encoder: Encoder = registry.build("encoder", *registry.split_section(config.encoder, "encoder"))
+        self._encoder: Encoder = Section.parse("encoder", config.encoder).build()
         self.key = f"relevance:{self._encoder.key}"
 
     @override

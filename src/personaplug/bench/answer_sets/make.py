@@ -6,7 +6,6 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,18 @@ import numpy as np
 
 from personaplug.backbones.base import Backbone
 from personaplug.bench.answer_sets.recipe import Recipe, Writer, draw_prompts
-from personaplug.bench.journal import Kept
-from personaplug.bench.results import portable, write_text
-from personaplug.core import registry
+from personaplug.bench.journal import Journal
 from personaplug.core.config import to_mapping
+from personaplug.core.files import write_text
+from personaplug.core.registry import Section
 from personaplug.core.types import Prompt, Request, Sampling
 from personaplug.pipeline.build import build_backbone
+from personaplug.pipeline.fingerprint import portable
+from personaplug.pipeline.run import Progress
 from personaplug.rewards.base import Reward
 from personaplug.rewards.panel import Panel, measured
 from personaplug.tasks.simulate.answer_set import PANEL_FILE, SET_FILE, AnswerSet
 
-Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 _SCORED = 256  # answers between two writes
 
 
@@ -44,7 +44,7 @@ class BuiltSet:
     panel: Panel
 
 
-def build(recipe: Recipe, folder: Path, watch: Watch) -> BuiltSet:
+def build(recipe: Recipe, folder: Path, progress: Progress) -> BuiltSet:
     """Build a set in a folder; what is there already, from this recipe or one that shares parts of it, is not redone.
 
     Leaves train.jsonl and test.jsonl (the published columns), panel.json and set.json, and beside them what was kept
@@ -53,15 +53,15 @@ def build(recipe: Recipe, folder: Path, watch: Watch) -> BuiltSet:
     Args:
         recipe: what to build.
         folder: where.
-        watch: shows a step: called with its name and size, yields what advances it.
+        progress: shows a step: called with its name and size, yields what advances it.
 
     Raises:
         DataError: prompts are missing, or what is kept there is another's.
         ModelError: a model is not here.
     """
     prompts = draw_prompts(recipe.prompts)
-    answers = _written(recipe, prompts, folder / "answers", watch)
-    raw, keys = _scored(recipe, prompts, answers, folder / "scores", watch)
+    answers = _written(recipe, prompts, folder / "answers", progress)
+    raw, keys = _scored(recipe, prompts, answers, folder / "scores", progress)
     names = tuple(recipe.writers)
     whole = AnswerSet(tuple(prompts), tuple(answers), (names,) * len(prompts), tuple(recipe.rewards), raw)
     cut = len(prompts) - recipe.prompts.test
@@ -77,26 +77,31 @@ def build(recipe: Recipe, folder: Path, watch: Watch) -> BuiltSet:
 # -- answers ----------------------------------------------------------------------------------------------------------
 
 
-def _written(recipe: Recipe, prompts: Sequence[str], folder: Path, watch: Watch) -> list[tuple[str, ...]]:
+def _written(recipe: Recipe, prompts: Sequence[str], folder: Path, progress: Progress) -> list[tuple[str, ...]]:
     """Each writer's answer to each prompt; a backbone is loaded once, and not at all if nothing is missing."""
-    found: dict[str, Kept] = {}
+    found: dict[str, Journal] = {}
     for backbone, section in recipe.backbones.items():
         loaded: Backbone | None = None
         for name, writer in recipe.writers.items():
             if writer.backbone != backbone:
                 continue
-            kept = Kept(*_kept_in(folder, name, [section, to_mapping(replace(writer, backbone=""))]))
+            kept = Journal(*_kept_in(folder, name, [section, to_mapping(replace(writer, backbone=""))]))
             found[name] = kept
             if all(_key(p) in kept.values for p in prompts):
                 continue
             loaded = loaded or build_backbone(section)
-            with watch(f"answers of {name}", len(prompts)) as advance:
+            with progress(f"answers of {name}", len(prompts)) as advance:
                 _write(loaded, writer, prompts, recipe.batch, kept, advance)
     return [tuple(str(found[name].values[_key(p)]) for name in recipe.writers) for p in prompts]
 
 
 def _write(
-    backbone: Backbone, writer: Writer, prompts: Sequence[str], batch: int, kept: Kept, advance: Callable[[int], None]
+    backbone: Backbone,
+    writer: Writer,
+    prompts: Sequence[str],
+    batch: int,
+    kept: Journal,
+    advance: Callable[[int], None],
 ) -> None:
     for at in range(0, len(prompts), batch):
         chunk = prompts[at : at + batch]
@@ -115,24 +120,24 @@ def _write(
 
 
 def _scored(
-    recipe: Recipe, prompts: Sequence[str], answers: Sequence[Sequence[str]], folder: Path, watch: Watch
+    recipe: Recipe, prompts: Sequence[str], answers: Sequence[Sequence[str]], folder: Path, progress: Progress
 ) -> tuple[np.ndarray[Any, np.dtype[np.float64]], dict[str, str]]:
     """Raw scores [p, a, w] of all answers, and each reward's key."""
     pairs = [(p, a) for p, own in zip(prompts, answers, strict=True) for a in own]
     columns: list[list[float]] = []
     keys: dict[str, str] = {}
     for name, section in recipe.rewards.items():
-        reward: Reward = registry.build("reward", *registry.split_section(section, "reward"))
+        reward: Reward = Section.parse("reward", section).build()
         keys[name] = reward.key
-        kept = Kept(_kept_in(folder, name, [reward.key])[0], reward.key)
-        with watch(f"scores of {name}", len(pairs)) as advance:
+        kept = Journal(_kept_in(folder, name, [reward.key])[0], reward.key)
+        with progress(f"scores of {name}", len(pairs)) as advance:
             columns.append(score_kept(reward, pairs, kept, advance))
     shape = (len(prompts), len(recipe.writers), len(recipe.rewards))
     return np.array(columns).T.reshape(shape), keys
 
 
 def score_kept(
-    reward: Reward, pairs: Sequence[tuple[str, str]], kept: Kept, advance: Callable[[int], None]
+    reward: Reward, pairs: Sequence[tuple[str, str]], kept: Journal, advance: Callable[[int], None]
 ) -> list[float]:
     """The reward's scores of (prompt, answer) pairs, of which only what is not kept is computed."""
     missing = {k: pair for pair in pairs if (k := _key(*pair)) not in kept.values}

@@ -14,6 +14,8 @@ from personaplug.bench import results
 from personaplug.bench.answer_sets.make import BuiltSet
 from personaplug.bench.answer_sets.recipe import Recipe
 from personaplug.core.config import to_mapping
+from personaplug.core.files import write_json
+from personaplug.pipeline.fingerprint import portable
 from personaplug.rewards.panel import Scale, effective_number
 from personaplug.tasks.simulate.answer_set import AnswerSet
 from personaplug.tasks.simulate.diversity import Diversity, best_answers, by_alpha, wins_by_model
@@ -93,7 +95,7 @@ def facts(name: str, recipe: Recipe, built: BuiltSet, seconds: Mapping[str, floa
     best = sum(_best_values(users, built))
     return SetFacts(
         name=name,
-        recipe=results.portable(to_mapping(recipe)),
+        recipe=portable(to_mapping(recipe)),
         train=len(built.train),
         test=len(built.test),
         answers=built.train.raw.shape[1],
@@ -114,7 +116,7 @@ def facts(name: str, recipe: Recipe, built: BuiltSet, seconds: Mapping[str, floa
 
 def write_facts(path: Path, found: SetFacts) -> None:
     """Write the statistics as JSON."""
-    results.write_json(path, results.rounded(to_mapping(found)))
+    write_json(path, results.rounded(to_mapping(found)))
 
 
 def render_facts(found: SetFacts) -> str:

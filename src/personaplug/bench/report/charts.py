@@ -16,7 +16,7 @@ import numpy as np
 
 from personaplug.bench.compare import Band, Gain
 from personaplug.bench.report.board import LEVEL, Point
-from personaplug.bench.results import Curve
+from personaplug.pipeline.run import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,11 +12,12 @@ from typing import Any
 from personaplug.bench.compare import Gain, gain_by_history, gain_by_user
 from personaplug.bench.measure import NLL, Row, lower_is_better
 from personaplug.bench.report import charts
-from personaplug.bench.report.showcase import Duel, Look
+from personaplug.bench.report.showcase import Comparison, UserExample
 from personaplug.bench.report.summary import Line, Summary
-from personaplug.bench.results import Curve, write_text
 from personaplug.core.config import to_mapping
 from personaplug.core.errors import DataError
+from personaplug.core.files import write_text
+from personaplug.pipeline.run import Curve
 
 METRIC_NAMES = {
     NLL: "NLL", "rouge1": "ROUGE-1", "rougeL": "ROUGE-L", "auc": "AUC", "macro_f1": "macro F1", "mae": "MAE",
@@ -41,22 +42,24 @@ class _Cell:
     best: bool
 
 
-def write_report(path: Path, summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = None) -> None:
+def write_report(
+    path: Path, summary: Summary, examples: Sequence[UserExample] = (), comparison: Comparison | None = None
+) -> None:
     """Write the report.
 
     Args:
         path: the .html file.
         summary: what was measured.
-        looks: held-out requests of single users.
-        duel: the same requests as two users.
+        examples: held-out requests of single users.
+        comparison: the same requests as two users.
 
     Raises:
         MissingExtraError: the libraries of the extra `report` are not installed.
     """
-    write_text(path, render(summary, looks, duel))
+    write_text(path, render(summary, examples, comparison))
 
 
-def render(summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = None) -> str:
+def render(summary: Summary, examples: Sequence[UserExample] = (), comparison: Comparison | None = None) -> str:
     """The report as HTML; all text of users and models is escaped.
 
     Raises:
@@ -74,8 +77,8 @@ def render(summary: Summary, looks: Sequence[Look] = (), duel: Duel | None = Non
         table=[(line, _explained(line.row), _cells(summary, line)) for line in summary.lines],
         verdicts=[(g, g.interval.low > 0) for g in _controls_first(summary)],
         charts={name: markup(svg) for name, svg in _charts(summary).items()},
-        looks=looks,
-        duel=duel,
+        examples=examples,
+        comparison=comparison,
         facts=_facts(summary),
         config=flat(first.config),
     )

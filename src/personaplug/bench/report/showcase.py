@@ -31,7 +31,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class UserExample:
     """One held-out request: what the persona looked at, what the user really wrote, what the models say.
 
     Attributes:
@@ -55,7 +55,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user of a duel: their name, number of behaviours and newest outputs."""
+    """A user of a comparison: their name, number of behaviours and newest outputs."""
 
     user: str
     behaviors: int
@@ -63,7 +63,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Duel:
+class Comparison:
     """The same requests answered as two users, and by the frozen model alone.
 
     Attributes:
@@ -79,7 +79,9 @@ class Duel:
     plain: tuple[str, ...]
 
 
-def looks(method: Method, examples: Sequence[Example], result: Result, count: int = 4, shown: int = 8) -> list[Look]:
+def user_examples(
+    method: Method, examples: Sequence[Example], result: Result, count: int = 4, shown: int = 8
+) -> list[UserExample]:
     """Held-out requests of the `count` users with the longest histories, one each, among those that were answered.
 
     Args:
@@ -101,7 +103,9 @@ def looks(method: Method, examples: Sequence[Example], result: Result, count: in
         said = [(row.title, row.predictions[at[n]]) for row in rows]
         answers = tuple((title, own[int(answer)] if own else answer) for title, answer in said)
         shares, total, uniform = _shares(method, example, shown)
-        found.append(Look(example.history.user, example.request.query, example.target, answers, shares, total, uniform))
+        found.append(
+            UserExample(example.history.user, example.request.query, example.target, answers, shares, total, uniform)
+        )
     return found
 
 
@@ -126,7 +130,9 @@ def _shares(method: Method, example: Example, shown: int) -> tuple[tuple[Share, 
     return shares, len(weights), uniform
 
 
-def duel(personalizer: Personalizer, examples: Sequence[Example], count: int = 3, samples: int = 5) -> Duel | None:
+def compare_users(
+    personalizer: Personalizer, examples: Sequence[Example], count: int = 3, samples: int = 5
+) -> Comparison | None:
     """The same requests as the two users whose personas are farthest apart; None if there are fewer than two users.
 
     Args:
@@ -148,7 +154,7 @@ def duel(personalizer: Personalizer, examples: Sequence[Example], count: int = 3
     completions = personalizer.answer_many([r for both in as_users for r in both])
     texts = [c.text.strip() for c in completions]
     plain = personalizer.backbone.generate([Prompt(r.messages) for r, _ in as_users], personalizer.task.sampling)
-    return Duel(
+    return Comparison(
         people=(_person(personalizer, pair[0], samples), _person(personalizer, pair[1], samples)),
         requests=tuple(requests),
         answers=tuple((texts[2 * i], texts[2 * i + 1]) for i in range(len(requests))),

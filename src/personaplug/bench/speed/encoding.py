@@ -74,7 +74,7 @@ def again(encoder: Any, texts: list[str]) -> Ratio:
         seconds: list[float] = []
         for _ in range(4):
             start = time.perf_counter()
-            VectorCache(encoder, store).warm([history], "{output}")
+            VectorCache(encoder, store).precompute([history], "{output}")
             seconds.append(time.perf_counter() - start)
         store.close()
     second = statistics.median(seconds[1:])

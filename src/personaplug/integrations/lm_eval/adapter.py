@@ -14,15 +14,13 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from personaplug.backbones.base import Backbone
-from personaplug.core import registry
 from personaplug.core.config import apply_sets
 from personaplug.core.errors import ConfigError, MismatchError
 from personaplug.core.types import History, Message, Profile, Prompt, Request, Sampling, Scored
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.integrations.lm_eval.docs import is_example, to_example, to_info
 from personaplug.methods.base import Method
-from personaplug.pipeline import build as assembly
-from personaplug.pipeline.build import RunConfig
+from personaplug.pipeline.build import RunConfig, build_backbone, build_encoder, build_method, load
 from personaplug.tasks.base import TaskInfo
 
 _CHUNK = 256  # requests between two steps of the progress bar; the backbone batches them by tokens itself
@@ -64,15 +62,15 @@ class PersonaplugLM(LM):
         self._backbone: Backbone
         self._vectors: VectorCache | None
         if artifact:
-            parts = assembly.load(str(artifact), None)
+            parts = load(str(artifact), None)
             self._backbone, self._vectors, self._trained_for = parts.backbone, parts.vectors, parts.info
             self._methods[None] = parts.method
         else:
-            self._run = RunConfig(**_sections(args))
+            self._run = RunConfig.parse("--model_args", **_sections(args))
             _check(self._run)
-            self._backbone, self._vectors = assembly.build_backbone(self._run.backbone), None
-            if assembly.needs_encoder(self._run):
-                self._vectors = VectorCache(assembly.build_encoder(self._run.encoder, self._backbone))
+            self._backbone, self._vectors = build_backbone(self._run.backbone), None
+            if self._run.needs_encoder and self._run.encoder:
+                self._vectors = VectorCache(build_encoder(self._run.encoder, self._backbone))
             self._method(None)
 
     # -- what lm_eval calls -----------------------------------------------------------------------------------------
@@ -174,7 +172,7 @@ class PersonaplugLM(LM):
                 )
             return self._methods[None]
         if info not in self._methods:
-            self._methods[info] = assembly.build_method(self._run.method, self._backbone, self._vectors, info)
+            self._methods[info] = build_method(self._run.method, self._backbone, self._vectors, info)
         return self._methods[info]
 
     def _prompts(self, requests: Sequence[Instance]) -> list[Prompt]:
@@ -251,8 +249,7 @@ def _check(run: RunConfig) -> None:
     Raises:
         ConfigError: it must be trained first, or it knows the right answers.
     """
-    name, _ = registry.split_section(run.method, "method")
-    cls: type[Method] = registry.find("method", name)
+    name, cls = run.method.name, run.method.cls
     if cls.trained:
         raise ConfigError(f"method {name!r} must be trained first: personaplug train; then give artifact=FOLDER")
     if cls.oracle:

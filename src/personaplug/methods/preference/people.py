@@ -79,10 +79,10 @@ def gather(histories: Sequence[History], vectors: VectorCache, how: UserVector, 
     """The table of these users' feedback; `item_text` is the template of what of an item is compared."""
     behaviors = [b for h in histories for b in h]
     for side in ("liked", "disliked"):  # in large batches, and not user by user
-        vectors.warm(answers_of(behaviors, side), ANSWER_TEXT)
-    vectors.warm(behaviors, item_text)
+        vectors.precompute(answers_of(behaviors, side), ANSWER_TEXT)
+    vectors.precompute(behaviors, item_text)
     users = [user_vector(h, vectors, how) for h in histories]
-    items = [unit(vectors.of(h, item_text)) for h in histories]
+    items = [unit(vectors.embed(h, item_text)) for h in histories]
     return People(
         np.stack(users) if users else np.zeros((0, vectors.width), np.float32),
         np.array([digest_of_name(h.user) for h in histories], np.int64),
@@ -99,7 +99,7 @@ def user_vector(history: History, vectors: VectorCache, how: UserVector) -> NDAr
         found = answers_of(history, side)
         if found and how in ("difference", side):
             signed = sign if how == "difference" else 1.0
-            total += np.float32(signed) * vectors.of(History(history.user, tuple(found)), ANSWER_TEXT).mean(axis=0)
+            total += np.float32(signed) * vectors.embed(History(history.user, tuple(found)), ANSWER_TEXT).mean(axis=0)
     return unit(total)
 
 

@@ -222,7 +222,7 @@ class Distilled(Retrieval):
 
     def unit_vectors(self, behaviors: Sequence[Behavior]) -> Tensor:
         """The behaviours' vectors [n, e], each of length 1."""
-        return F.normalize(torch.as_tensor(self.cache.of(History("", tuple(behaviors)), self.template)), dim=-1)
+        return F.normalize(torch.as_tensor(self.cache.embed(History("", tuple(behaviors)), self.template)), dim=-1)
 
 
 class _Distilling(nn.Module):

@@ -35,7 +35,7 @@ async def behavior_map(
         history = whole.last(limit)
         method = served.personalizer.method
         templates = method.history_templates or (served.personalizer.task.history_text,)
-        return history, *project(method.needed_vectors().of(history, *templates))
+        return history, *project(method.needed_vectors().embed(history, *templates))
 
     history, points, explained = await access.service.off(work)
     data = []

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone
     from personaplug.encoders.base import Encoder
     from personaplug.encoders.cache.embeddings import VectorCache
-    from personaplug.pipeline.artifacts import Part
+    from personaplug.pipeline.artifacts import ComponentSpec
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -317,7 +317,7 @@ class Loading:
             self.beside(served, "none")
         return served
 
-    def _backbone_section(self, part: Part) -> dict[str, Any]:
+    def _backbone_section(self, part: ComponentSpec) -> dict[str, Any]:
         """How an artifact's backbone is built here."""
         if self.settings.backbone:
             own = {"model": part.config["model"]} if "model" in part.config else {}
@@ -325,7 +325,7 @@ class Loading:
         bounded = {"prompt_cache": self.settings.prompt_cache} if "prompt_cache" in part.config else {}
         return {"name": part.name, **part.config, **bounded}
 
-    def _quicker(self, part: Part) -> Encoder | None:
+    def _quicker(self, part: ComponentSpec) -> Encoder | None:
         """The same encoder on a quicker runtime: where it is asked for, or of use and there.
 
         Raises:
@@ -376,11 +376,11 @@ class Loading:
         return self.models[id_]
 
 
-def _identity(part: Part | None) -> str:
+def _identity(part: ComponentSpec | None) -> str:
     """Equal for parts that may be one."""
     return "" if part is None else f"{part.name} {part.key} {sorted(part.config.items(), key=lambda kv: kv[0])!r}"
 
 
-def _model_name(part: Part) -> str:
+def _model_name(part: ComponentSpec) -> str:
     """What a part's model is called: the last word of its name or path, or the part's own name."""
     return Path(str(part.config.get("model") or part.name)).name

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mini_lamp
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.measure import Measuring, measure
+from personaplug.bench.measure import MeasureConfig, measure
 from personaplug.bench.submission import Draft, check_writable, predict, score_submission, write_submission
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, DataError
@@ -79,7 +79,9 @@ def test_predictions_are_what_the_bench_measures_and_need_no_right_answers(tmp_p
     assert {e.target for e in examples} == {""}
     done: list[int] = []
     given = predict(recent(withheld), withheld.info, examples, batch_size=2, progress=done.append)
-    assert given == list(measure(recent(known), known.info, known.examples("test"), Measuring(generate=9)).predictions)
+    assert given == list(
+        measure(recent(known), known.info, known.examples("test"), MeasureConfig(generate=9)).predictions
+    )
     assert done == [2, 1]
 
 

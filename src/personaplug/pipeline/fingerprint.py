@@ -1,23 +1,24 @@
-"""Digests of all that a row's numbers depend on: equal digests are never measured twice."""
+"""Digests of all that a training or a measurement depends on: what has the same digest is not done twice."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from personaplug.core import registry
 from personaplug.core.config import with_retired
 from personaplug.core.types import Behavior, Example
 
-# Says nothing about the numbers.
-_ASIDE = ("store", "methods", "bench")
+# Sections that do not change the numbers.
+_IGNORED = ("store", "methods", "bench")
 
 
 def fingerprint(run: Mapping[str, Any], **more: Any) -> str:
     """16 hex digits of a run as plain data and of whatever else counts."""
-    plain = {k: v for k, v in run.items() if k not in _ASIDE}
+    plain = {k: v for k, v in run.items() if k not in _IGNORED}
     if method := plain.get("method"):
         plain["method"] = with_retired(registry.find("method", method["name"]).Config, method)
     if not more.get("trained"):
@@ -30,12 +31,12 @@ def content(examples: Sequence[Example]) -> str:
     behaviors: dict[int, str] = {}  # many histories share one behaviour: each object is read once
 
     def digest(behavior: Behavior) -> str:
-        found = behaviors.get(id(behavior))
-        if found is None:
+        known = behaviors.get(id(behavior))
+        if known is None:
             texts = [behavior.user, behavior.id, behavior.input, behavior.output, str(behavior.at)]
-            found = _digest([*texts, str(behavior.rating), json.dumps(dict(behavior.fields), sort_keys=True)])
-            behaviors[id(behavior)] = found
-        return found
+            known = _digest([*texts, str(behavior.rating), json.dumps(dict(behavior.fields), sort_keys=True)])
+            behaviors[id(behavior)] = known
+        return known
 
     return _digest(
         _digest(
@@ -53,6 +54,15 @@ def pseudonym(name: str) -> str:
     from those who try them.
     """
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def portable(value: Any) -> Any:
+    """Plain data with absolute paths cut to their last part: results are read on other machines."""
+    if isinstance(value, Mapping):
+        return {k: portable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [portable(v) for v in value]
+    return Path(value).name if isinstance(value, (str, Path)) and Path(value).is_absolute() else value
 
 
 def _digest(texts: Any) -> str:
