@@ -81,7 +81,7 @@ def main() -> None:
         share = found["share of pairs"]
         words = f"pairs chosen by uncertainty reach the reward of {args.pairs} drawn ones with this share of them"
         claim = Claim.now("lowrank.active-asking", words, Interval(*share), f"<= {GOAL}", share[2] <= GOAL)
-        record(HERE / "claims.json", claim)
+        record(HERE, claim)
 
 
 def _task(args: argparse.Namespace) -> dict[str, Any]:

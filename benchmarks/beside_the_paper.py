@@ -62,7 +62,7 @@ def main() -> None:
     holds = relative[PLUG] > max(FACTOR * relative["pplug"], 0.0)
     if all(sum(("pplug", "") in rows for rows in seeds.values()) >= SEEDS for seeds in found.values()):
         claim = Claim.now("paper-relative-gain", words, [relative[PLUG]], f">= {FACTOR} times pplug's, and > 0", holds)
-        record(arguments.results / "claims.json", claim)
+        record(arguments.results, claim)
     for task, seeds in found.items():
         beside_text(task, seeds, arguments.results)
     for task, seeds in read(arguments.static).items():
@@ -98,7 +98,7 @@ def kept(task: str, unseen: dict[int, dict[tuple[str, str], Row]], seen: dict[in
                 Claim.now(f"paper-unseen-{task}-{name}-kept", f"{words}, as a share of that with seen users",
                           [share], ">= 0.8"),
             ]  # fmt: skip
-            record(folder / "claims.json", *claims)
+            record(folder, *claims)
 
 
 def over(seeds: dict[int, dict[tuple[str, str], Row]], key: tuple[str, str]) -> Gain:
@@ -131,7 +131,7 @@ def beside_text(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder:
         if len(gated) >= SEEDS:
             words = f"{task}: gain of {GATED} over {name} in nats a token, {len(gated)} seeds"
             claim = Claim.now(f"paper-{task}-gated-{short}", words, interval, "> 0", interval.low > 0)
-            record(folder / "claims.json", claim)
+            record(folder, claim)
 
 
 def of_static(
@@ -149,7 +149,7 @@ def of_static(
     )
     if len(both) >= SEEDS:
         words = f"{task}: nats a token that plug loses with the static encoder distilled from minilm, {len(both)} seeds"
-        record(folder / "claims.json", Claim.now(f"paper-{task}-static", words, lost, "reported", True))
+        record(folder, Claim.now(f"paper-{task}-static", words, lost, "reported", True))
 
 
 def compared(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder: Path) -> dict[str, float]:
@@ -170,7 +170,7 @@ def compared(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder: Pa
             f"{len(both)} seeds"
         )
         if len(both) >= SEEDS:
-            record(folder / "claims.json", Claim.now(f"paper-{task}-{name}", words, interval, "> 0", interval.low > 0))
+            record(folder, Claim.now(f"paper-{task}-{name}", words, interval, "> 0", interval.low > 0))
     for method in (PLUG, "pplug", "pplug late"):
         both = [s for s, rows in sorted(seeds.items()) if (method, "") in rows and (CONTROL, "") in rows]
         control = pool([seeds[s][CONTROL, ""] for s in both]).scores[NLL]

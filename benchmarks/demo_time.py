@@ -48,7 +48,7 @@ def main() -> None:
     print(found)
     write_json(HERE / "demo_time.json", found)
     record(
-        HERE / "claims.json",
+        HERE,
         Claim.now("demo-minutes", "make demo from a fresh clone with an empty cache on two cores: minutes",
                   [minutes], "<= 20", good and minutes <= 20),
         Claim.now("demo-training-minutes", "of which training the plug and its control: minutes",

@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="texts of a round")
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="files of one text a line, or .jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of encode_speed.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of encode_speed.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rounds = drawn([passages(), *map(lines, args.texts)], args.rounds + 1, args.size)
@@ -100,7 +100,7 @@ def main() -> None:
     for part in (*found["arms"].items(), *found["cache"].items()):
         print(*part)
     write_json(args.results / "encode_speed.json", found)
-    record(args.results / "claims.json", *claims(found))
+    record(args.results, *claims(found))
 
 
 def passages() -> list[str]:

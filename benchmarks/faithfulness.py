@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--label", default="plug", help="the method's, as the experiment calls it")
     parser.add_argument("--requests", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0, help="of the training and of the random draws")
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of faithfulness.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of faithfulness.json")
     args = parser.parse_args()
     folder = args.out / args.config.resolve().parent.name / args.config.stem
     experiment = read_experiment(args.config, [], folder, "", Steps(), by_content=True)
@@ -132,7 +132,7 @@ def report(name: str, seed: int, users: Sequence[str], changes: np.ndarray, fold
     file = folder / "faithfulness.json"
     before = json.loads(file.read_text("utf-8")) if file.exists() else {}
     write_json(file, dict(sorted({**before, name: rows}.items())))
-    record(folder / "claims.json", *claims)
+    record(folder, *claims)
 
 
 if __name__ == "__main__":

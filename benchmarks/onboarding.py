@@ -57,7 +57,7 @@ PLUGS: dict[str, dict[str, Any]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="pieces of the epoch, and onboardings with each encoder")
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of onboarding.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of onboarding.json")
     args = parser.parse_args()
     past = behaviors()
     backbone = build_backbone({"name": "causal", "model": MODEL, "dtype": "float32", "device": "cpu"})
@@ -83,7 +83,7 @@ def main() -> None:
         each["ratio"] = {part: round(each[part] / found["lora"]["bytes"], 6) for part in ("state", "with_vectors")}
     print(found)
     write_json(args.results / "onboarding.json", found)
-    record(args.results / "claims.json", *claims(found))
+    record(args.results, *claims(found))
 
 
 def behaviors() -> list[Behavior]:

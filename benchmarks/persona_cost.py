@@ -71,7 +71,7 @@ class MadeUp(SentenceEncoder):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of persona_cost.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of persona_cost.json")
     args = parser.parse_args()
     backbone = build_backbone({"name": "causal", "model": "smollm2-135m", "dtype": "float32", "device": "cpu"})
     encoder = MadeUp(SentenceConfig(device="cpu", dtype="float32"))
@@ -87,7 +87,7 @@ def main() -> None:
             found["sizes"] = {arm: sizes(method) for arm, method in methods.items()}
     print("sizes", found["sizes"])
     write_json(args.results / "persona_cost.json", found)
-    record(args.results / "claims.json", *claims(found))
+    record(args.results, *claims(found))
 
 
 def queries(count: int) -> list[str]:

@@ -35,7 +35,7 @@ def main() -> None:
     rows, best = pooled(args.results, "methods"), pooled(args.results, "against_icl")
     print(scores(rows), gains(rows), scores(best), medians(best), gains(best), sep="\n\n")
     if args.record:
-        record(HERE / "claims.json", *claims(rows, best))
+        record(HERE, *claims(rows, best))
 
 
 def pooled(folder: Path, experiment: str) -> dict[Key, Row]:

@@ -64,7 +64,7 @@ def main() -> None:
     write_json(args.results / "published_recipe.json", found)
     words = "wall time of the published recipe until its development loss, in units of ours until a loss no higher"
     holds = ratio >= 8 and ours["dev_loss"] <= theirs["dev_loss"]
-    record(args.results / "claims.json", Claim.now("published-recipe", words, [ratio], ">= 8", holds))
+    record(args.results, Claim.now("published-recipe", words, [ratio], ">= 8", holds))
 
 
 def recipe(task: Any, train: Any, dev: Any, steps: int, timed: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def main() -> None:
         claims.append(Claim.now(row["id"], row.pop("words"), [row["ratio"]], goal))
         print(row)
     write_json(HERE / "retrieval_speed.json", rows)
-    record(HERE / "claims.json", *claims)
+    record(HERE, *claims)
 
 
 def dense(rounds: int) -> dict[str, Any]:

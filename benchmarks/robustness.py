@@ -142,7 +142,7 @@ def main() -> None:
     whole = ingest["kills"] and ingest["same"]
     resumed = train["killed"] and train["same_curve"]
     record(
-        HERE / "claims.json",
+        HERE,
         Claim.now("kill-9-ingest", "kill -9 during ingest, five times, then run again: times something was lost or "
                   "doubled", [0.0 if whole else 1.0], "0", bool(whole)),
         Claim.now("kill-9-train", "kill -9 during train, run again: largest difference of the loss curve to an "

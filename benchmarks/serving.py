@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="of the model")
     parser.add_argument("--no-openvino", action="store_true", help="run the encoder in torch")
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of serving.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of serving.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         row = measure(Path(folder), args)
@@ -103,7 +103,7 @@ def main() -> None:
         f"{args.clients} clients for {args.minutes:g} minutes, smollm2-135m with the default plug on {row['cpus']} CPUs"
     )
     record(
-        args.results / "claims.json",
+        args.results,
         Claim.now("serving-errors", f"failed requests but 429 and 503, {words}", [row["errors"]], "<= 0"),
         Claim.now("serving-memory", f"resident memory, last minute over second, {words}", [row["memory"]], "<= 1.03"),
         Claim.now(

@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of adding 1,000 users; 50 times as many of reading")
     parser.add_argument("--scattered", action="store_true", help="users take turns, one behaviour at a time")
     parser.add_argument("--folder", type=Path, help="where the stores are made and removed; by default a temporary one")
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of store_scale.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of store_scale.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         sizes = list(measured(Path(folder), args))
@@ -151,7 +151,7 @@ def main() -> None:
         return
     write_json(path, {**found, **({"scattered": before["scattered"]} if "scattered" in before else {})})
     draw(sizes, args.results / "store_scale.png")
-    record(args.results / "claims.json", *claims(sizes))
+    record(args.results, *claims(sizes))
 
 
 def measured(folder: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -36,7 +36,7 @@ store.close()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the store is made and removed; by default a temporary one")
-    parser.add_argument("--results", type=Path, default=HERE, help="folder of writers.json and claims.json")
+    parser.add_argument("--results", type=Path, default=HERE, help="folder of writers.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         found = written(Path(folder) / "writers.db")
@@ -44,7 +44,7 @@ def main() -> None:
     write_json(args.results / "writers.json", found)
     lost = found["said"] - found["stored"]
     words = f"behaviours lost or doubled when {WRITERS} processes add {CALLS} each to one user at once"
-    record(args.results / "claims.json", Claim.now("writers", words, [float(abs(lost))], "0", lost == 0))
+    record(args.results, Claim.now("writers", words, [float(abs(lost))], "0", lost == 0))
 
 
 def written(path: Path) -> dict[str, int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_results_of_two_experiments_are_not_pooled(make_result):
 
 
 def test_claims_say_whether_the_controls_were_beaten(summary, tmp_path):
-    record_claims(tmp_path / "claims.json", summary)
+    record_claims(tmp_path, summary)
     entries = claims.load(tmp_path / "claims.json")
     assert [e["id"] for e in entries] == ["chat.demo.plug-beats-shuffled-users", "chat.demo.plug-beats-task-prompt"]
     for entry in entries:
@@ -64,14 +65,14 @@ def test_claims_say_whether_the_controls_were_beaten(summary, tmp_path):
 
 def test_a_claim_is_replaced_by_id_and_the_ledger_stays_sorted(tmp_path):
     path = tmp_path / "claims.json"
-    claims.record(path, Claim("b", "x", 1.0, "> 0", True), Claim("a", "y", 2.0, "> 0", True))
-    claims.record(path, Claim("b", "x", -1.0, "> 0", False))
+    claims.record(tmp_path, Claim("b", "x", 1.0, "> 0", True), Claim("a", "y", 2.0, "> 0", True))
+    claims.record(tmp_path, Claim("b", "x", -1.0, "> 0", False))
     assert [(e["id"], e["value"], e["holds"]) for e in claims.load(path)] == [("a", 2.0, True), ("b", -1.0, False)]
 
 
 def test_a_claim_that_falls_short_is_kept(tmp_path):
-    claims.record(tmp_path / "c.json", Claim.now("a", "x", Interval(0.1, -0.1, 0.3), "> 0", False))
-    assert claims.load(tmp_path / "c.json")[0]["holds"] is False
+    claims.record(tmp_path, Claim.now("a", "x", Interval(0.1, -0.1, 0.3), "> 0", False))
+    assert claims.load(tmp_path / "claims.json")[0]["holds"] is False
 
 
 def test_single_runs_are_kept_where_there_is_no_interval():
@@ -80,10 +81,18 @@ def test_single_runs_are_kept_where_there_is_no_interval():
 
 
 def test_a_ledger_that_is_none_is_not_overwritten(tmp_path):
-    (tmp_path / "c.json").write_text("{}")
-    with pytest.raises(DataError, match=r"c\.json"):
-        claims.record(tmp_path / "c.json", Claim("a", "x", 1.0, "> 0", True))
-    assert (tmp_path / "c.json").read_text() == "{}"
+    (tmp_path / "claims.json").write_text("{}")
+    with pytest.raises(DataError, match=r"claims\.json"):
+        claims.record(tmp_path, Claim("a", "x", 1.0, "> 0", True))
+    assert (tmp_path / "claims.json").read_text() == "{}"
+
+
+def test_all_commands_of_a_checkout_write_to_one_ledger(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("results", "results/real_people", "benchmarks"):
+        claims.record(Path(folder), Claim(folder, "x", 1.0, "> 0", True))
+    assert [file.relative_to(tmp_path) for file in tmp_path.rglob("claims.json")] == [Path("results/claims.json")]
+    assert len(claims.load(Path("results/claims.json"))) == 3
 
 
 def test_a_table_goes_between_the_marks_of_a_page_and_nowhere_else(tmp_path):

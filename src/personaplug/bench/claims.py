@@ -15,6 +15,8 @@ from personaplug.core.errors import DataError
 from personaplug.core.files import write_json
 from personaplug.metrics.bootstrap import Interval
 
+LEDGER = "claims.json"
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -83,12 +85,26 @@ def reached(value: float, goal: str) -> bool:
     return bool(compare(value, float(bound)))
 
 
-def record(path: Path, *claims: Claim) -> None:
-    """Add claims to the ledger, replacing those of the same id; sorted by id, written in one step.
+def ledger(folder: Path) -> Path:
+    """The one ledger that a command which leaves its results in `folder` writes to.
+
+    It is the nearest `claims.json` or `results/claims.json` at or above the folder, up to the working directory, so
+    that all commands of a checkout share one; where there is none yet, `claims.json` in the folder.
+    """
+    places = [folder.absolute(), *folder.absolute().parents]
+    here = Path.cwd()
+    within = places[: places.index(here) + 1] if here in places else places[:1]
+    files = [file for place in within for file in (place / LEDGER, place / "results" / LEDGER)]
+    return next((file for file in files if file.exists()), folder / LEDGER)
+
+
+def record(folder: Path, *claims: Claim) -> None:
+    """Add claims to the folder's ledger, replacing those of the same id; sorted by id, written in one step.
 
     Raises:
         DataError: what is there is no ledger.
     """
+    path = ledger(folder)
     entries = {e["id"]: e for e in load(path)}
     for claim in claims:
         entries[claim.id] = {name: value for name in Claim.__slots__ if (value := getattr(claim, name)) is not None}

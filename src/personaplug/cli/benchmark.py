@@ -25,7 +25,9 @@ def benchmark(
     results: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Also write speed.json and claims.json there, part by part.", show_default=False
+            metavar="FOLDER",
+            help="Also write speed.json there and the claims into the ledger, part by part.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -67,5 +69,5 @@ def benchmark(
                 known = json.loads(file.read_text("utf-8")) if file.exists() else {}
                 rows = [asdict(ratio) for ratio in found]
                 write_json(file, {**known, name: {"model": model, "device": device, "rounds": rounds, "rows": rows}})
-                record(results / "claims.json", *(Claim.now(r.id, r.words, [r.value], r.goal) for r in found))
+                record(results, *(Claim.now(r.id, r.words, [r.value], r.goal) for r in found))
     out().print(table)

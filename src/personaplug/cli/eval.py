@@ -111,7 +111,7 @@ def measure_seeds(
     ]
     pooled = summarize(found)
     if pooled.gains and len(found) >= _ENOUGH:
-        record_claims(folder / "claims.json", pooled)
+        record_claims(folder, pooled)
     return pooled
 
 

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, open_store, out, pluralize, progress_bar, store_file
+from personaplug.cli.console import (
+    DEFAULT_STORE,
+    StoreOption,
+    open_store,
+    out,
+    pluralize,
+    progress_bar,
+    safe,
+    store_file,
+)
 from personaplug.data.jsonl import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from personaplug.data.ingest import Checked
     from personaplug.stores.base import Store
 
-EPILOG = "Example: personaplug ingest mail/ --store users.db"
+EPILOG = "Example: personaplug ingest mail/ --store users.db --encode mail.toml"
 
 
 def ingest(
@@ -23,6 +32,14 @@ def ingest(
         typer.Argument(metavar="PATH", help="Folders with behaviors.jsonl, or .jsonl files.", show_default=False),
     ],
     store: StoreOption = DEFAULT_STORE,
+    encode: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN.toml|ARTIFACT|MODEL",
+            help="Also make the vectors that this run, trained plug, or default plug of a model looks at.",
+            show_default=False,
+        ),
+    ] = "",
     max_line_bytes: Annotated[
         int, typer.Option(min=1, metavar="N", help="A longer line is an error.")
     ] = MAX_LINE_BYTES,
@@ -32,7 +49,8 @@ def ingest(
     A behaviour is one JSON object a line: "user" and "output", and as wanted "id", "input", "at" (UTC seconds or
     ISO-8601), "rating" (0 to 1) and "fields" (strings by name).
 
-    All lines are checked before any is added. Doing it again adds only what is new, also after a kill.
+    All lines are checked before any is added. Doing it again adds only what is new, also after a kill. What was encoded
+    here is not encoded again by train, answer or serve on the same store.
     """
     from personaplug.data.ingest import check
 
@@ -42,17 +60,31 @@ def ingest(
     with progress_bar("checking") as advance:
         checked = [check(path, advance, max_line_bytes) for path in paths]
     opened = opened or open_store(store, create=True)
+    users = frozenset[str]().union(*(c.users for c in checked))
     try:
         new = _add(checked, opened)
+        total = sum(c.behaviors for c in checked)
+        _say(f"{pluralize(len(users), 'user')}, {pluralize(total, 'behaviour')} read, {new:,} new in {store}")
+        if encode:
+            _encode(encode, opened, users)
     finally:
         opened.close()
-    total = sum(c.behaviors for c in checked)
-    users = len(frozenset[str]().union(*(c.users for c in checked)))
-    out().print(
-        f"{pluralize(users, 'user')}, {pluralize(total, 'behaviour')} read, {new:,} new in {store}",
-        markup=False,
-        soft_wrap=True,
-    )
+
+
+def _say(text: str) -> None:
+    out().print(text, markup=False, soft_wrap=True)
+
+
+def _encode(target: str, store: Store, users: frozenset[str]) -> None:
+    from personaplug.cli.progress import Steps
+    from personaplug.pipeline.run import encode_users, encoding_components
+
+    steps = Steps()
+    with steps.progress(f"loading {safe(target)}"):
+        components = encoding_components(target, store)
+    made = encode_users(components, store, users, steps.progress)
+    key = components.vectors.encoder.key if components.vectors else ""
+    _say(f"{pluralize(made, 'text')} encoded with {key}")
 
 
 def _add(checked: list[Checked], store: Store) -> int:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from personaplug.pipeline.run import TrainingRun
 
 EPILOG = "Example: personaplug train experiments/chitchat/plug.toml --set training.steps=200"
-RUN = "run.toml"
 
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a value, for example training.steps=200.")
@@ -88,6 +87,7 @@ def read_experiment(
 def _read(config: Path, sets: list[str], out: Path | None, store: str) -> tuple[RunConfig, Path, str]:
     from personaplug.core.config import apply_sets, read_toml
     from personaplug.pipeline.build import read_run
+    from personaplug.pipeline.run import RUN
 
     file = config / RUN if config.is_dir() else config
     name = config.resolve().name if config.is_dir() else config.stem
@@ -108,6 +108,7 @@ def _ingested_store() -> Section | None:
 def write_run(training: TrainingRun) -> None:
     """Write the run's configuration into its folder, which can then stand for it."""
     from personaplug.core.config import write_toml
+    from personaplug.pipeline.run import RUN
 
     training.out.mkdir(parents=True, exist_ok=True)
     write_toml(training.out / RUN, _absolute(training.run.to_mapping()))

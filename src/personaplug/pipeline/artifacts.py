@@ -104,6 +104,15 @@ def save_pretrained(folder: Path, info: ArtifactInfo, tensors: Mapping[str, Any]
         fresh.replace(folder)
 
 
+def is_artifact(folder: Path) -> bool:
+    """Whether a folder holds an artifact, and not for example a model, which has a `config.json` too."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"method", "backbone", "task"} <= config.keys()
+
+
 def load_info(folder: Path) -> ArtifactInfo:
     """What the artifact in `folder` is.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from personaplug.backbones.base import Backbone
-from personaplug.core.config import from_mapping, to_mapping, with_retired
+from personaplug.core.config import from_mapping, read_toml, to_mapping, with_retired
 from personaplug.core.errors import ConfigError
 from personaplug.core.files import write_json
 from personaplug.core.registry import Section
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Behavior, Example, Split
 from personaplug.encoders.cache.embeddings import VectorCache
-from personaplug.pipeline.artifacts import CONFIG, load_info, load_tensors
+from personaplug.pipeline.artifacts import CONFIG, is_artifact, load_info, load_tensors
 from personaplug.pipeline.build import (
     Components,
     RunConfig,
@@ -29,13 +29,19 @@ from personaplug.pipeline.build import (
     build_encoder,
     build_store,
     build_task,
+    load,
+    read_run,
 )
 from personaplug.pipeline.fingerprint import content, fingerprint, portable
 from personaplug.stores import DEFAULT
 from personaplug.stores.base import Store
+from personaplug.tasks.base import TaskInfo
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """`with progress("measuring", 600) as advance:` ... `advance(32)`: shows a long step; a total of 0 is unknown."""
+
+RUN = "run.toml"
+"""The run's configuration in its folder."""
 
 _CHUNK = 2_000  # behaviours in one transaction
 
@@ -220,7 +226,10 @@ class TrainingRun:
     def encode(self, components: Components, examples: Sequence[Example]) -> int:
         """Encode the behaviours of the examples' histories that no store has vectors of; returns how many."""
         distinct = {(b.user, b.id): b for e in examples for b in e.history}
-        return encode(components, list(distinct.values()), self.progress)
+        if not (total := len(distinct) * texts_per_behavior(components)):
+            return 0
+        with self.progress("encoding", total) as advance:
+            return encode(components, list(distinct.values()), advance)
 
     def _data(self, run: RunConfig) -> dict[str, Any]:
         train = self.examples("train")
@@ -246,19 +255,64 @@ class TrainingRun:
                     )
 
 
-def encode(components: Components, behaviors: Sequence[Behavior], progress: Progress = no_progress) -> int:
-    """Make and store the vectors of behaviours that the method will look at; returns how many were missing.
+def encoding_components(target: str, store: Store) -> Components:
+    """The components whose vectors are to be made ahead: those of a run, of an artifact, or of the default method.
 
     Args:
-        components: with or without an encoder.
-        behaviors: stored ones; a vector is stored with its behaviour.
-        progress: shows how many of the behaviours' texts are done.
+        target: a run's .toml file, the folder of an artifact or of a run, or the name of a language model.
+        store: where the vectors go.
+
+    Raises:
+        ConfigError: the run's method looks at no vectors, or something in the file is wrong.
     """
-    templates = components.method.history_templates
-    if components.vectors is None or not templates or not behaviors:
+    path = Path(target).expanduser()
+    components: Components | None = None
+    if is_artifact(path):
+        components = load(path, store)
+    else:
+        file = path / RUN if path.is_dir() else path
+        if file.suffix == ".toml" and (path.suffix == ".toml" or file.exists()):
+            run = read_run(read_toml(file), str(file)).without_unused_encoder()
+            info = build_task(run.task or {}).info
+        else:
+            run, info = RunConfig.parse(backbone={"name": "causal", "model": target}), TaskInfo("chat", "text")
+        if run.encoder:
+            components = build_components(run, info, store)
+    if components is None or not texts_per_behavior(components):
+        raise ConfigError(f"{target}: its method looks at no vectors, so there is nothing to encode")
+    return components
+
+
+def texts_per_behavior(components: Components) -> int:
+    """How many vectors the method looks at for each behaviour."""
+    return len(components.method.history_templates) if components.vectors is not None else 0
+
+
+def encode(components: Components, behaviors: Sequence[Behavior], advance: Callable[[int], None] | None = None) -> int:
+    """Make and store the vectors of stored behaviours that the method looks at; returns how many were missing.
+
+    Args:
+        components: with an encoder.
+        behaviors: a vector is stored with its behaviour.
+        advance: called with the number of texts done since the last call, `texts_per_behavior` for each behaviour.
+    """
+    if components.vectors is None:
         return 0
-    with progress("encoding", len(behaviors) * len(templates)) as advance:
-        return sum(components.vectors.precompute(behaviors, t, advance) for t in templates)
+    return sum(components.vectors.precompute(behaviors, t, advance) for t in components.method.history_templates)
+
+
+def encode_users(components: Components, store: Store, users: Collection[str], progress: Progress = no_progress) -> int:
+    """`encode` for all that a store holds of some users, a few users at a time; returns how many were missing."""
+    chosen = [u for u in store.users() if u.user in users]
+    made = 0
+    with progress("encoding", sum(u.behaviors for u in chosen) * texts_per_behavior(components)) as advance:
+        batch: list[Behavior] = []
+        for user in chosen:
+            batch += store.history(user.user)
+            if len(batch) >= _CHUNK:
+                made += encode(components, batch, advance)
+                batch = []
+        return made + encode(components, batch, advance)
 
 
 def holds(store: Store, behaviors: Iterable[Behavior]) -> bool:

@@ -103,11 +103,11 @@ def _line(rows: Sequence[Row]) -> Line:
     return Line(row, len(rows), scores, intervals)
 
 
-def record_claims(ledger: Path, summary: Summary) -> list[claims.Claim]:
-    """Record in the ledger whether the measured method beats its controls; returns the claims."""
+def record_claims(folder: Path, summary: Summary) -> list[claims.Claim]:
+    """Record in the folder's ledger whether the measured method beats its controls; returns the claims."""
     first, main = summary.results[0], summary.main
     unit = "nats a token of the users' real answers" if summary.metric == NLL else summary.metric
-    found = []
+    recorded = []
     by_title = {n.row.title: n.row for n in summary.lines}
     for over in summary.gains:
         row = by_title[over.other]
@@ -119,6 +119,6 @@ def record_claims(ledger: Path, summary: Summary) -> list[claims.Claim]:
             f"({over.examples} held-out requests of {over.users} users, {len(summary.results)} seeds)"
         )
         id_ = f"{first.task.name}.{first.name}.{main.method}-beats-{rival.replace(' ', '-').replace('_', '-')}"
-        found.append(claims.Claim.now(id_, words, over.interval, "> 0", over.interval.low > 0))
-    claims.record(ledger, *found)
-    return found
+        recorded.append(claims.Claim.now(id_, words, over.interval, "> 0", over.interval.low > 0))
+    claims.record(folder, *recorded)
+    return recorded
