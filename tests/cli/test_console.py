@@ -6,6 +6,8 @@ import doctest
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from personaplug.cli import console
 
@@ -45,3 +47,23 @@ def test_a_closed_pipe_is_no_traceback(store):
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     process.wait()
+
+
+def test_a_file_with_a_place_is_a_command(tmp_path, monkeypatch):
+    import personaplug.cli as cli
+
+    (tmp_path / "greet.py").write_text(
+        "from personaplug.cli.console import START\nPLACE = (START, 9)\nEPILOG = ''\n"
+        'def greet():\n    """Say hello."""\n    print(\'hello\')\n'
+    )
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    assert CliRunner().invoke(cli.build_app(), ["greet"]).output == "hello\n"
+
+
+def test_every_command_has_an_example_and_a_panel():
+    from personaplug.cli import app
+
+    shown = CliRunner().invoke(app, ["--help"]).output
+    for command in typer.main.get_command(app).commands.values():
+        assert f" {command.name} " in shown
+        assert command.help

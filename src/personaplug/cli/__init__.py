@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
+import pkgutil
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from personaplug.cli import (
-    answer,
-    bench,
-    benchmark,
-    data,
-    demo,
-    doctor,
-    ingest,
-    keys,
-    models,
-    predict,
-    score,
-    serve,
-    simulate,
-    train,
-    users,
-)
-from personaplug.cli import eval as evaluation
-from personaplug.cli import list as shelves
-from personaplug.cli import report as reporting
+from personaplug.cli.console import PANELS
 from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
-
-_START, _WORK, _LOOK = "Start", "Histories, training, answers", "What there is"
 
 
 class Commands(TyperGroup):
@@ -63,18 +44,34 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
-    name="personaplug",
-    cls=Commands,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,  # a fault of ours is told as Python tells it
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Begin with: personaplug demo. What is missing here: personaplug doctor.",
-)
+def build_app() -> typer.Typer:
+    """The command with a subcommand for each file here that has a `PLACE`: its panel in the help and its rank there.
+
+    A file's subcommand is its function of the same name (with `_` behind, where Python has that name already) with its
+    `EPILOG`, or where it has several, its `app`.
+    """
+    app = typer.Typer(
+        name="personaplug",
+        cls=Commands,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,  # a fault of ours is shown as Python shows it
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Begin with: personaplug demo. What is missing here: personaplug doctor.",
+        callback=_root,
+    )
+    modules = [import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
+    commands = [m for m in modules if "PLACE" in vars(m)]
+    for module in sorted(commands, key=lambda m: (PANELS.index(m.PLACE[0]), m.PLACE[1])):
+        name, panel = module.__name__.rsplit(".", 1)[1], module.PLACE[0]
+        if "app" in vars(module):
+            app.add_typer(module.app, name=name, rich_help_panel=panel)
+        else:
+            function = vars(module).get(name) or vars(module)[f"{name}_"]
+            app.command(name, rich_help_panel=panel, epilog=module.EPILOG)(function)
+    return app
 
 
-@app.callback()
 def _root(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")
@@ -83,24 +80,7 @@ def _root(
     """One learned persona per user, in front of any frozen language model."""
 
 
-app.command("demo", rich_help_panel=_START, epilog=demo.EPILOG)(demo.demo)
-app.command("doctor", rich_help_panel=_START, epilog=doctor.EPILOG)(doctor.doctor)
-app.command("ingest", rich_help_panel=_WORK, epilog=ingest.EPILOG)(ingest.ingest)
-app.command("train", rich_help_panel=_WORK, epilog=train.EPILOG)(train.train)
-app.command("eval", rich_help_panel=_WORK, epilog=evaluation.EPILOG)(evaluation.evaluate)
-app.command("bench", rich_help_panel=_WORK, epilog=bench.EPILOG)(bench.bench)
-app.command("report", rich_help_panel=_WORK, epilog=reporting.EPILOG)(reporting.report)
-app.command("benchmark", rich_help_panel=_WORK, epilog=benchmark.EPILOG)(benchmark.benchmark)
-app.command("predict", rich_help_panel=_WORK, epilog=predict.EPILOG)(predict.predict)
-app.command("score", rich_help_panel=_WORK, epilog=score.EPILOG)(score.score)
-app.command("simulate", rich_help_panel=_WORK, epilog=simulate.EPILOG)(simulate.simulate)
-app.command("answer", rich_help_panel=_WORK, epilog=answer.EPILOG)(answer.answer)
-app.command("serve", rich_help_panel=_WORK, epilog=serve.EPILOG)(serve.serve)
-app.add_typer(keys.app, name="keys", rich_help_panel=_WORK)
-app.add_typer(users.app, name="users", rich_help_panel=_WORK)
-app.add_typer(models.app, name="models", rich_help_panel=_LOOK)
-app.add_typer(data.app, name="data", rich_help_panel=_LOOK)
-app.command("list", rich_help_panel=_LOOK, epilog=shelves.EPILOG)(shelves.shelves)
+app = build_app()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, format_time, open_store, out, safe
+from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, err, format_time, open_store, out, safe
 from personaplug.core.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
 from personaplug.core.types import Message, Request, Sampling
 from personaplug.data.feedback import thumb_behavior
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from personaplug.pipeline.personalizer import Personalizer
     from personaplug.stores.base import Store
 
+PLACE = (WORK, 10)
 EPILOG = (
     'Examples: personaplug answer runs/mail/plug --user ada --store users.db "Dinner on Friday?" --vs none --why'
     "\n\npersonaplug answer runs/mail/plug --user ada --store users.db"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err
+from personaplug.cli.console import WORK, err
 from personaplug.cli.eval import (
     LimitOption,
     ResultsOption,
@@ -23,6 +23,7 @@ from personaplug.cli.train import SetOption, read_experiment
 if TYPE_CHECKING:
     from personaplug.bench.experiment import Experiment
 
+PLACE = (WORK, 4)
 EPILOG = "Example: personaplug bench experiments/bench --methods all --limit 64 --report report.html"
 
 

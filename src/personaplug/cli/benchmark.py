@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from personaplug.cli.console import err, out
+from personaplug.cli.console import WORK, err, out
 from personaplug.core.errors import ConfigError
 
+PLACE = (WORK, 6)
 EPILOG = "Example: personaplug benchmark overhead batch --rounds 5"
 
 

@@ -30,6 +30,9 @@ StoreOption = Annotated[
 ]
 DEFAULT_STORE = "personaplug.db"
 
+PANELS = START, WORK, LOOK = "Start", "Histories, training, answers", "What there is"
+"""Panels of the help; a command names its one in `PLACE`."""
+
 _UNSAFE = {
     "Cc",
     "Cs",

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from personaplug import data
-from personaplug.cli.console import err, out
+from personaplug.cli.console import LOOK, err, out
 
+PLACE = (LOOK, 2)
 app = typer.Typer(no_args_is_help=True, help="Real users' data that come inside packages: list them, pull them.")
 
 

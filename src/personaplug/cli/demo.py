@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err
+from personaplug.cli.console import START, err
 from personaplug.cli.console import out as screen
 from personaplug.cli.train import SetOption
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from personaplug.cli.progress import Steps
     from personaplug.pipeline.build import RunConfig
 
+PLACE = (START, 1)
 EPILOG = "Example: personaplug demo --out demo"
 
 _QUICK = (

@@ -16,10 +16,11 @@ from typing import Literal
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, open_store, out, pluralize, safe, store_file
+from personaplug.cli.console import DEFAULT_STORE, START, StoreOption, open_store, out, pluralize, safe, store_file
 from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
 
+PLACE = (START, 2)
 EPILOG = "Example: personaplug doctor --store users.db"
 
 Level = Literal["ok", "note", "broken"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err
+from personaplug.cli.console import WORK, err
 from personaplug.cli.console import out as screen
 from personaplug.cli.train import SetOption, read_experiment, write_run
 
@@ -29,10 +29,11 @@ GenerateOption = Annotated[
 ]
 ResultsOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are kept.")]
 _ENOUGH = 3  # seeds that a claim of quality takes
+PLACE = (WORK, 3)
 EPILOG = "Example: personaplug eval experiments/chitchat/plug.toml --seeds 3 --report report.html"
 
 
-def evaluate(
+def eval_(
     targets: Annotated[
         list[Path],
         typer.Argument(metavar="TARGET...", help="Configuration files or folders that train made.", show_default=False),

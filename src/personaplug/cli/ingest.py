@@ -9,6 +9,7 @@ import typer
 
 from personaplug.cli.console import (
     DEFAULT_STORE,
+    WORK,
     StoreOption,
     open_store,
     out,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from personaplug.data.ingest import Checked
     from personaplug.stores.base import Store
 
+PLACE = (WORK, 1)
 EPILOG = "Example: personaplug ingest mail/ --store users.db --encode mail.toml"
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, format_time, open_store, out, pluralize, safe
+from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, err, format_time, open_store, out, pluralize, safe
 
 if TYPE_CHECKING:
     from personaplug.stores.database.keys import KeyRow
 
+PLACE = (WORK, 12)
 app = typer.Typer(no_args_is_help=True, help="Make, show and revoke the keys of a server.")
 
 

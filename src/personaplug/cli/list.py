@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import out
+from personaplug.cli.console import LOOK, out
 from personaplug.core import registry
 from personaplug.core.errors import MissingExtraError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+PLACE = (LOOK, 3)
 EPILOG = "Example: personaplug list methods"
 
 
-def shelves(
+def list_(
     what: Annotated[
         str | None,
         typer.Argument(

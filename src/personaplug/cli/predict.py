@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from personaplug.cli.console import WORK, pluralize
 from personaplug.cli.console import out as screen
-from personaplug.cli.console import pluralize
 from personaplug.cli.train import SetOption, read_experiment, write_run
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from personaplug.bench.plan import PlannedMethod
     from personaplug.core.types import Example
 
+PLACE = (WORK, 7)
 EPILOG = "Example: personaplug predict experiments/lamp/plug.toml --split test --out predictions.json"
 
 _BATCH = 32  # requests run together; a killed run repeats at most so many

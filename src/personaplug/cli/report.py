@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err, safe
+from personaplug.cli.console import WORK, err, safe
 from personaplug.cli.console import out as screen
 
 if TYPE_CHECKING:
     from personaplug.bench.report.board import Board, Cell, Table
 
+PLACE = (WORK, 5)
 EPILOG = "Example: personaplug report results --out report.html --into README.md"
 _PAGE = Path("report.html")
 

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from personaplug.cli.console import WORK
 from personaplug.cli.console import out as screen
 
+PLACE = (WORK, 8)
 EPILOG = "Example: personaplug score predictions.json LaMP_4/dev_outputs.json"
 
 

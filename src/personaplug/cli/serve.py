@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, err, open_store, safe
+from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, err, open_store, safe
 from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from personaplug.stores.base import Store
     from personaplug.stores.database.keys import KeyTable
 
+PLACE = (WORK, 11)
 EPILOG = (
     "Examples: personaplug serve runs/mail/plug --store users.db"
     "\n\npersonaplug serve runs/mail/plug old=runs/mail/plug-1 bm25 --store users.db --host 0.0.0.0"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personaplug.cli.console import err, out, pluralize
+from personaplug.cli.console import WORK, err, out, pluralize
 from personaplug.cli.train import SetOption
 
 if TYPE_CHECKING:
     from personaplug.bench.answer_sets.statistics import SetFacts
 
+PLACE = (WORK, 9)
 EPILOG = "Example: personaplug simulate experiments/personalllm/local.toml --report tastes.html"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, STORE_VARIABLE, store_file
+from personaplug.cli.console import DEFAULT_STORE, STORE_VARIABLE, WORK, store_file
 from personaplug.cli.console import out as screen
 from personaplug.stores import DEFAULT, store_section
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from personaplug.pipeline.build import RunConfig
     from personaplug.pipeline.run import TrainingRun
 
+PLACE = (WORK, 2)
 EPILOG = "Example: personaplug train experiments/chitchat/plug.toml --set training.steps=200"
 
 SetOption = Annotated[

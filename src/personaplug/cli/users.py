@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from personaplug.cli.console import DEFAULT_STORE, StoreOption, format_time, open_store, out, pluralize, safe
+from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, format_time, open_store, out, pluralize, safe
 from personaplug.core.errors import DataError
 from personaplug.data.jsonl import write_lines
 
+PLACE = (WORK, 13)
 app = typer.Typer(no_args_is_help=True, help="Show, export and forget the users of a store.")
 
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="A user's name.", show_default=False)]
