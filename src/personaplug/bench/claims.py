@@ -50,7 +50,7 @@ class Claim:
     def now(
         id: str,  # noqa: A002
         claim: str,
-        found: Interval | Sequence[float],
+        measured: Interval | Sequence[float],
         goal: str,
         holds: bool | None = None,
     ) -> Claim:
@@ -59,10 +59,10 @@ class Claim:
         Where `holds` is not given, the value is compared with the goal, `reported` or for example "<= 2".
         """
         rounded: dict[str, Any]
-        if isinstance(found, Interval):
-            rounded = {"value": found.mean, "interval": (round(found.low, 6), round(found.high, 6))}
+        if isinstance(measured, Interval):
+            rounded = {"value": measured.mean, "interval": (round(measured.low, 6), round(measured.high, 6))}
         else:
-            rounded = {"value": sum(found) / len(found), "runs": tuple(round(r, 6) for r in found)}
+            rounded = {"value": sum(measured) / len(measured), "runs": tuple(round(r, 6) for r in measured)}
         rounded["value"] = round(rounded["value"], 6)
         if holds is None:
             holds = reached(rounded["value"], goal)

@@ -77,8 +77,8 @@ def gain(row: Row, other: Row, metric: str, seed: int = 0) -> Gain:
         DataError: the rows are of different examples, or there are fewer than two users.
     """
     mine, theirs, users = _paired(row, other, metric)
-    found = paired_bootstrap(mine, theirs, seed=seed, groups=users)
-    return Gain(metric, row.title, other.title, found, len(set(users)), len(users))
+    interval = paired_bootstrap(mine, theirs, seed=seed, groups=users)
+    return Gain(metric, row.title, other.title, interval, len(set(users)), len(users))
 
 
 def corrected(gains: Sequence[Gain]) -> list[Gain]:
@@ -94,14 +94,14 @@ def gain_by_history(row: Row, other: Row, metric: str, bands: int = 3) -> list[B
     lengths = np.asarray(row.histories)[_indices(row, metric)]
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, bands + 1)[1:-1], method="lower"))
     which = np.searchsorted(edges, lengths, side="left")
-    found = []
+    measured = []
     for band in np.unique(which):
         inside = which == band
         mine_users = [u for u, i in zip(users, inside, strict=True) if i]
         if len(set(mine_users)) > 1:
             low, high = int(lengths[inside].min()), int(lengths[inside].max())
-            found.append(Band(low, high, len(mine_users), bootstrap(difference[inside], groups=mine_users)))
-    return found
+            measured.append(Band(low, high, len(mine_users), bootstrap(difference[inside], groups=mine_users)))
+    return measured
 
 
 def gain_by_user(row: Row, other: Row, metric: str) -> dict[str, float]:
@@ -110,7 +110,7 @@ def gain_by_user(row: Row, other: Row, metric: str) -> dict[str, float]:
     gains: defaultdict[str, list[float]] = defaultdict(list)
     for user, a, b in zip(users, mine, theirs, strict=True):
         gains[user].append(a - b)
-    return {user: float(np.mean(found)) for user, found in gains.items()}
+    return {user: float(np.mean(own)) for user, own in gains.items()}
 
 
 def pool(rows: Sequence[Row]) -> Row:

@@ -42,9 +42,9 @@ def apply_control(examples: Sequence[Example], control: str, seed: int) -> list[
         DataError: there is nobody to shuffle with.
     """
     check_control(control)
-    kept = newest(control)
-    if kept is not None:
-        return [dataclasses.replace(e, history=e.history.last(kept)) for e in examples]
+    count = newest(control)
+    if count is not None:
+        return [dataclasses.replace(e, history=e.history.last(count)) for e in examples]
     if not control:
         return list(examples)
     if control == "no history":

@@ -32,7 +32,7 @@ OPTION_NLL = "option_nll"
 """On closed sets, lower is better: nats of the right option, where the options' chances add up to 1. By it, rows of
 methods with and without a language model are comparable."""
 
-_STATES = 512  # prepared histories kept; a user's examples stand together
+_STATES = 512  # prepared histories in memory; a user's examples stand together
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def measure(
         how: how many answers to generate, and how many requests to run together.
         control: a control's name.
         seed: of the control's draw.
-        states: where states of methods that are slow to prepare are kept.
+        states: where states of methods that are slow to prepare are stored.
         progress: called with the number of examples done since the last call.
 
     Raises:
@@ -249,8 +249,8 @@ def score_options(
     """
     options = [e.options or info.options for e in examples]
     scored = method.score_options([e.request for e in examples], profiles, prompts, options)
-    found = [dict(zip(own, scores, strict=True)) for own, scores in zip(options, scored, strict=True)]
-    return found if info.options else [_among(own) for own in found]
+    by_option = [dict(zip(own, scores, strict=True)) for own, scores in zip(options, scored, strict=True)]
+    return by_option if info.options else [_among(own) for own in by_option]
 
 
 def _among(scored: Mapping[str, Scored]) -> dict[str, Scored]:
@@ -294,8 +294,8 @@ class _Meter:
         scored = self._choose(indices, examples, profiles, prompts) if not _generates(self.info) else {}
         rest = [i for i, e in enumerate(examples) if (i, e.target) not in scored]
         asked = [examples[i].request for i in rest], [profiles[i] for i in rest], [prompts[i] for i in rest]
-        found = self.method.score_answers(*asked, [examples[i].target for i in rest])
-        scored |= {(i, examples[i].target): s for i, s in zip(rest, found, strict=True)}
+        targets = self.method.score_answers(*asked, [examples[i].target for i in rest])
+        scored |= {(i, examples[i].target): s for i, s in zip(rest, targets, strict=True)}
         for i, example in enumerate(examples):
             own = scored[i, example.target]
             self.nll.append(-own.logprob / own.tokens)
@@ -312,15 +312,15 @@ class _Meter:
     ) -> dict[tuple[int, str], Scored]:
         """Score every option of every request and predict the likeliest."""
         scored = score_options(self.method, self.info, examples, profiles, prompts)
-        for n, example, found in zip(indices, examples, scored, strict=True):
-            first, second, *_ = found.values()
+        for n, example, by_option in zip(indices, examples, scored, strict=True):
+            first, second, *_ = by_option.values()
             self.answered.append(n)
-            self.predictions.append(likeliest(found))
+            self.predictions.append(likeliest(by_option))
             self.leads.append(first.logprob - second.logprob)
-            if example.target in found:
-                right = list(found).index(example.target)
-                self.option_nll.append(metrics.option_nll([s.logprob for s in found.values()], right))
-        return {(i, option): s for i, found in enumerate(scored) for option, s in found.items()}
+            if example.target in by_option:
+                right = list(by_option).index(example.target)
+                self.option_nll.append(metrics.option_nll([s.logprob for s in by_option.values()], right))
+        return {(i, option): s for i, by_option in enumerate(scored) for option, s in by_option.items()}
 
     def _generate(
         self,

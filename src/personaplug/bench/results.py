@@ -94,11 +94,11 @@ def save(path: Path, result: Result, digits: int = 5) -> None:
 
 def plain(result: Result, digits: int = 5) -> dict[str, Any]:
     """A result as it is written."""
-    found = to_mapping(result)
-    rows = found["rows"]
-    found["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
-    found["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
-    short: dict[str, Any] = rounded(found, digits)
+    mapping = to_mapping(result)
+    rows = mapping["rows"]
+    mapping["rows"] = [{k: v for k, v in row.items() if k not in _SHARED} for row in rows]
+    mapping["examples"] = {k: rows[0][k] for k in _SHARED} if rows else {}
+    short: dict[str, Any] = rounded(mapping, digits)
     return short
 
 
@@ -109,14 +109,14 @@ def load(path: Path) -> Result:
         DataError: there is no result, or it cannot be read.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        shared = found.pop("examples")
-        found["rows"] = [{**row, **shared} for row in found["rows"]]
+        mapping = json.loads(path.read_text(encoding="utf-8"))
+        shared = mapping.pop("examples")
+        mapping["rows"] = [{**row, **shared} for row in mapping["rows"]]
     except FileNotFoundError:
         raise DataError(f"{path}: no such result; measure with: personaplug eval") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: no result of personaplug eval ({type(error).__name__}: {error})") from None
-    return from_mapping(Result, found, where=str(path))
+    return from_mapping(Result, mapping, where=str(path))
 
 
 def rounded(value: Any, digits: int = 5) -> Any:
@@ -133,13 +133,13 @@ def rounded(value: Any, digits: int = 5) -> Any:
 
 def versions() -> dict[str, str]:
     """Python and the libraries that matter, those that are installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def commit() -> str:
@@ -148,8 +148,8 @@ def commit() -> str:
     if git is None:
         return ""
     here = Path(__file__).parent
-    found = subprocess.run([git, "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    return found.stdout.strip() if found.returncode == 0 else ""
+    done = subprocess.run([git, "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def device_name(device: object) -> str:

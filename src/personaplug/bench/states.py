@@ -25,7 +25,7 @@ class StateCache:
         self.folder = folder
 
     def prepare(self, method: Method, histories: Sequence[History]) -> list[State | None]:
-        """`method.prepare_many`, of which only what is not here yet is run; others' states are not kept at all."""
+        """`method.prepare_many`, of which only what is not here yet is run; states of other methods are not stored."""
         if not method.slow_prepare:
             return method.prepare_many(histories)
         paths = [self._path(method, h) for h in histories]

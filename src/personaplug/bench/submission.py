@@ -52,7 +52,7 @@ def predict(
         info: the task's: of a choice or a rating, the likeliest option is the answer; all else is generated.
         examples: what is asked, with histories.
         batch_size: requests run together.
-        states: where states of methods that are slow to prepare are kept.
+        states: where states of methods that are slow to prepare are stored.
         progress: called with the number of examples done since the last call.
 
     Raises:
@@ -90,14 +90,14 @@ def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], profiles: 
     prompts = method.personalize_many(requests, profiles)
     if info.kind in ("text", "multilabel"):
         return [c.text.strip() for c in method.answer_many(requests, profiles, prompts, info.sampling)]
-    return [likeliest(found) for found in score_options(method, info, batch, profiles, prompts)]
+    return [likeliest(scored) for scored in score_options(method, info, batch, profiles, prompts)]
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
 class Draft:
-    """Answers so far, kept beside the file that they will make, so that a killed run goes on.
+    """Answers so far, written beside the file that they will make, so that a killed run goes on.
 
     Args:
         path: of the finished file; the draft is `.NAME.draft` in the same folder.
@@ -193,14 +193,14 @@ def _by_task(path: Path) -> dict[str, _Outputs]:
     files = sorted(p for p in path.rglob("*.json") if not p.name.startswith(".")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path}: the folder has no .json file; put a file for each task there")
-    found: dict[str, _Outputs] = {}
+    tasks: dict[str, _Outputs] = {}
     for file in files:
         name, outputs = read_outputs(file)
         name = SPECS[name].published_as or name if name in SPECS else name
-        if name in found:
-            raise DataError(f"{file}: is of {name}, as {found[name].path} is; leave one file for each task")
-        found[name] = _Outputs(file, outputs)
-    return found
+        if name in tasks:
+            raise DataError(f"{file}: is of {name}, as {tasks[name].path} is; leave one file for each task")
+        tasks[name] = _Outputs(file, outputs)
+    return tasks
 
 
 def _score(task: str, answers: _Outputs, right: _Outputs) -> Score:

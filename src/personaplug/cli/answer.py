@@ -34,7 +34,7 @@ _HELP = """\
 /user NAME   go on as another user, in a new conversation
 /vs NAME     show a method's answer beside (none, or the folder of a trained one); /vs alone: only the first
 /why         what carried the persona in the last request
-/up, /down   whether the last answer was liked; kept as the user's feedback, in effect from the next request on
+/up, /down   whether the last answer was liked; stored as the user's feedback, in effect from the next request on
 /new         a new conversation
 /quit        leave (or Ctrl-D)"""
 
@@ -184,7 +184,7 @@ class ChatSession:
         id_ = f"thumb-{time.time_ns():x}"
         self.store.add([thumb_behavior(self.user, id_, self.last.query, self.reply, up, time.time())])
         self.reply = None
-        err().print(f"kept: {safe(self.user)} {'liked' if up else 'disliked'} it", markup=False)
+        err().print(f"stored: {safe(self.user)} {'liked' if up else 'disliked'} it", markup=False)
 
     def explain(self) -> None:
         """A table of the behaviours that carried the persona in the last request."""
@@ -289,7 +289,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _chat(session: ChatSession) -> None:
-    """Read lines until there are no more; an error is told and the chat goes on."""
+    """Read lines until there are no more; an error is printed and the chat goes on."""
     screen, typing = out(), sys.stdin.isatty()
     if typing:
         screen.print("a chat; /help lists the commands", style="dim")

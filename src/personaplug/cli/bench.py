@@ -44,7 +44,7 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
     seeds: SeedsOption = 1,
     limit: LimitOption = None,
     results: ResultsOption = Path("results"),
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where trained methods and vectors are kept.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where trained methods and vectors are stored.")] = Path(
         "runs/bench"
     ),
     report: Annotated[
@@ -94,13 +94,13 @@ def bench(  # noqa: PLR0913, PLR0917 - all of them are options of the command
 def _files(targets: list[Path]) -> list[Path]:
     from personaplug.core.errors import ConfigError
 
-    found: list[Path] = []
+    files: list[Path] = []
     for target in targets:
         inside = sorted(target.glob("*.toml")) if target.is_dir() else [target]
         if not inside:
             raise ConfigError(f"{target}: no .toml file in this folder; name an experiment, or a folder of them")
-        found += inside
-    return found
+        files += inside
+    return files
 
 
 def _open(file: Path, sets: list[str], out: Path) -> Experiment:
@@ -158,5 +158,5 @@ def _side_by_side(files: list[Path], words: list[str], jobs: int) -> None:
 def _failures(measured: list[Path]) -> list[str]:
     from personaplug.bench.results import load
 
-    found = [(load(path), path) for path in measured]
-    return [f"{path}: {title}: {why}" for result, path in found for title, why in result.failures.items()]
+    loaded = [(load(path), path) for path in measured]
+    return [f"{path}: {title}: {why}" for result, path in loaded for title, why in result.failures.items()]

@@ -60,15 +60,15 @@ def benchmark(
     with Bench(rounds, model, encoder, device) as bench:
         for name in parts or PARTS:
             with err().status(f"measuring {name} …"):
-                found = PARTS[name](bench)
-            for ratio in found:
+                ratios = PARTS[name](bench)
+            for ratio in ratios:
                 verdict = "met" if reached(ratio.value, ratio.goal) else "missed"
                 verdict = "" if ratio.goal == "reported" else verdict
                 table.add_row(ratio.id, f"{ratio.value:.3g}", ratio.goal, verdict, ratio.words)
             if results is not None:
                 file = results / "speed.json"
                 known = json.loads(file.read_text("utf-8")) if file.exists() else {}
-                rows = [asdict(ratio) for ratio in found]
+                rows = [asdict(ratio) for ratio in ratios]
                 write_json(file, {**known, name: {"model": model, "device": device, "rounds": rounds, "rows": rows}})
-                record(results, *(Claim.now(r.id, r.words, [r.value], r.goal) for r in found))
+                record(results, *(Claim.now(r.id, r.words, [r.value], r.goal) for r in ratios))
     out().print(table)

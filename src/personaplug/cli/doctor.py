@@ -136,17 +136,17 @@ def _cache() -> Finding:
 def _models() -> Iterator[Finding]:
     from personaplug.models import available
 
-    for found in available():
-        thing = f"model {found.bundle.name}"
-        yield _pulled(thing, found.folder, found.size, f"personaplug models pull {found.bundle.name}")
+    for model in available():
+        thing = f"model {model.bundle.name}"
+        yield _pulled(thing, model.folder, model.size, f"personaplug models pull {model.bundle.name}")
 
 
 def _data() -> Iterator[Finding]:
     from personaplug.data import available
 
-    for found in available():
-        thing = f"data {found.data_set.name}"
-        yield _pulled(thing, found.folder, found.size, f"personaplug data pull {found.data_set.name}")
+    for data_set in available():
+        thing = f"data {data_set.data_set.name}"
+        yield _pulled(thing, data_set.folder, data_set.size, f"personaplug data pull {data_set.data_set.name}")
 
 
 def _pulled(thing: str, folder: Path | None, size: int, command: str) -> Finding:

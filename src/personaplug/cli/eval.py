@@ -27,7 +27,7 @@ GenerateOption = Annotated[
     int | None,
     typer.Option(min=0, help="How many of them are also answered (text tasks).", show_default="bench.generate, or 64"),
 ]
-ResultsOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are kept.")]
+ResultsOption = Annotated[Path, typer.Option(metavar="FOLDER", help="Where results and claims are written.")]
 _ENOUGH = 3  # seeds that a claim of quality takes
 PLACE = (WORK, 3)
 EPILOG = "Example: personaplug eval experiments/chitchat/plug.toml --seeds 3 --report report.html"
@@ -104,14 +104,14 @@ def measure_seeds(
     from personaplug.bench.report.summary import record_claims, summarize
 
     how = experiment.measuring
-    found = [
+    measured = [
         experiment.evaluate(
             seed, how, result_file(folder, experiment.info.name, experiment.name, seed), chosen, stop_at_failure
         )
         for seed in seeds
     ]
-    pooled = summarize(found)
-    if pooled.gains and len(found) >= _ENOUGH:
+    pooled = summarize(measured)
+    if pooled.gains and len(measured) >= _ENOUGH:
         record_claims(folder, pooled)
     return pooled
 

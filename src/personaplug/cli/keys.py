@@ -49,7 +49,7 @@ def create(  # noqa: PLR0913 (a command's options, each of which people look for
     ] = None,
     name: Annotated[str, typer.Option(metavar="TEXT", help="A word for you to know it by.")] = "",
 ) -> None:
-    """Make a key. It is shown once: only its hash is kept."""
+    """Make a key. It is shown once: only its hash is stored."""
     from personaplug.serve.security.api_keys import Limits, make_key
     from personaplug.stores.database.keys import KeyTable
 
@@ -94,8 +94,8 @@ def list_keys(store: StoreOption = DEFAULT_STORE) -> None:
 
 
 def _limits(row: KeyRow) -> str:
-    found = {"/s": row.rate, "/s a user": row.user_rate, " bytes": row.body_bytes, " behaviours": row.behaviors}
-    return ", ".join(f"{limit:,}{word}" for word, limit in found.items() if limit is not None)
+    limits = {"/s": row.rate, "/s a user": row.user_rate, " bytes": row.body_bytes, " behaviours": row.behaviors}
+    return ", ".join(f"{limit:,}{word}" for word, limit in limits.items() if limit is not None)
 
 
 @app.command(epilog="Example: personaplug keys revoke k3xq0a8b1c2d --store users.db")

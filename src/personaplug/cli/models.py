@@ -22,20 +22,20 @@ def list_() -> None:
 
     columns = (Column("name", no_wrap=True, style="bold"), "role", "here", Column("size", no_wrap=True), "license")
     table = Table(*columns, "what it is", box=box.SIMPLE_HEAD)
-    found = models.available()
-    for a in found:
+    bundles = models.available()
+    for a in bundles:
         here = "yes" if a.folder else "no"
         table.add_row(a.bundle.name, a.bundle.role, here, decimal(a.size), a.bundle.license, a.bundle.summary)
     screen = out()
     screen.print(table)
-    for a in found:
+    for a in bundles:
         if a.bundle.note:
             screen.print(f"{a.bundle.name}: {a.bundle.note}.")
 
 
 @app.command()
 def pull(names: Annotated[list[str], typer.Argument(help="Names from: personaplug models list")]) -> None:
-    """Fetch models into the cache, check them and convert them; what is there already is kept."""
+    """Fetch models into the cache, check them and convert them; what is there already stays."""
     screen = err()
     for name in names:
         with screen.status(f"pulling {name}") as status:

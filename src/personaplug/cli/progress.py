@@ -75,10 +75,10 @@ def print_summary(summary: Summary) -> None:
     if summary.gains:
         screen.print(f"gain of {summary.main.title}, {unit(summary.metric)} (more is better):", markup=False)
     for gain in summary.gains:
-        found = gain.interval
-        verdict = "better" if found.low > 0 else "worse" if found.high < 0 else "not shown: includes 0"
+        interval = gain.interval
+        verdict = "better" if interval.low > 0 else "worse" if interval.high < 0 else "not shown: includes 0"
         screen.print(
-            f"  over {gain.other}: {found.mean:+.4f}  95% [{found.low:+.4f}, {found.high:+.4f}]  {verdict}",
+            f"  over {gain.other}: {interval.mean:+.4f}  95% [{interval.low:+.4f}, {interval.high:+.4f}]  {verdict}",
             markup=False,
         )
 
@@ -103,6 +103,6 @@ def _cell(line: Line, metric: str) -> str:
     if metric not in line.scores:
         return "–"
     mean, deviation = line.scores[metric]
-    found = line.intervals.get(metric)
+    interval = line.intervals.get(metric)
     text = f"{mean:.3f}" + (f" ± {deviation:.3f}" if line.seeds > 1 else "")
-    return f"{text} [{found.low:.3f}, {found.high:.3f}]" if found else text
+    return f"{text} [{interval.low:.3f}, {interval.high:.3f}]" if interval else text

@@ -43,9 +43,9 @@ def score(
     table = Table("task", "metric", box=None, header_style="dim")
     table.add_column("value", justify="right")
     table.add_column("requests", justify="right")
-    for found in scores:
-        for metric, value in found.metrics.items():
-            table.add_row(found.task, METRIC_NAMES.get(metric, metric), f"{value:.4f}", f"{found.requests:,}")
+    for own in scores:
+        for metric, value in own.metrics.items():
+            table.add_row(own.task, METRIC_NAMES.get(metric, metric), f"{value:.4f}", f"{own.requests:,}")
     screen().print(table)
     if json:
         write_json(json, {s.task: {**s.metrics, "requests": s.requests} for s in scores})

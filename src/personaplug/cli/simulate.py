@@ -59,24 +59,24 @@ def simulate(
         raise DataError(
             f"{target}: another process is building this set; wait for it, or choose another --out"
         ) from None
-    found = facts(recipe.stem, wanted, built, steps.seconds)
-    write_facts(results / "personalllm" / f"{recipe.stem}{SET_RESULT}", found)
+    facts_of_set = facts(recipe.stem, wanted, built, steps.seconds)
+    write_facts(results / "personalllm" / f"{recipe.stem}{SET_RESULT}", facts_of_set)
     if report:
-        write_text(report, render_facts(found))
+        write_text(report, render_facts(facts_of_set))
         err().print(f"report: {report}", markup=False, soft_wrap=True)
-    _show(found, target)
+    _show(facts_of_set, target)
 
 
-def _show(found: SetFacts, folder: Path) -> None:
+def _show(facts: SetFacts, folder: Path) -> None:
     from rich.table import Table
 
     screen = out()
-    prompts = pluralize(found.train + found.test, "prompt")
-    screen.print(f"{folder}: {prompts}, {found.answers} answers each, {len(found.scales)} rewards", markup=False)
+    prompts = pluralize(facts.train + facts.test, "prompt")
+    screen.print(f"{folder}: {prompts}, {facts.answers} answers each, {len(facts.scales)} rewards", markup=False)
     table = Table("alpha", "heaviest weight", "rewards a user rests on", "two users differ", box=None)
-    for d in found.diversity:
+    for d in facts.diversity:
         row = (f"{d.alpha:g}", f"{d.top_weight:.3f}", f"{d.effective_rewards:.2f}", f"{d.disagreement:.1%}")
         table.add_row(*row)
     screen.print(table)
-    if found.constant:
-        err().print(f"tells nothing apart here: {', '.join(found.constant)}", markup=False)
+    if facts.constant:
+        err().print(f"gives all answers the same score: {', '.join(facts.constant)}", markup=False)

@@ -80,8 +80,8 @@ class History:
 
     def before(self, at: float) -> History:
         """The behaviours strictly before `at` (UTC seconds); undated ones are left out, since they could leak."""
-        kept = tuple(b for b in self.behaviors if b.at is not None and b.at < at)
-        return History(self.user, kept, self.version)
+        earlier = tuple(b for b in self.behaviors if b.at is not None and b.at < at)
+        return History(self.user, earlier, self.version)
 
     def last(self, n: int) -> History:
         """The newest `n` behaviours, oldest first."""

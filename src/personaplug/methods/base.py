@@ -177,8 +177,8 @@ class Method(ABC):
         named = [i for i in range(len(prompts)) if i not in answers]
         asked = [requests[i] for i in named], [profiles[i] for i in named], [prompts[i] for i in named]
         scored = self.score_options(*asked, [tuple(prompts[i].bias) for i in named]) if named else []
-        for i, found in zip(named, scored, strict=True):
-            best = max(zip(prompts[i].bias, found, strict=True), key=lambda pair: pair[1].logprob)[0]
+        for i, own in zip(named, scored, strict=True):
+            best = max(zip(prompts[i].bias, own, strict=True), key=lambda pair: pair[1].logprob)[0]
             answers[i] = self.backbone.counted(prompts[i], sampling, best)
         return [answers[i] for i in range(len(prompts))]
 
@@ -198,9 +198,9 @@ class Method(ABC):
             answers: one a request.
         """
         del requests, profiles
-        found = self.backbone.score(prompts, answers)
+        scored = self.backbone.score(prompts, answers)
         biases = [p.bias.get(a, 0.0) for p, a in zip(prompts, answers, strict=True)]
-        return [Scored(s.logprob + bias, s.tokens) if bias else s for s, bias in zip(found, biases, strict=True)]
+        return [Scored(s.logprob + bias, s.tokens) if bias else s for s, bias in zip(scored, biases, strict=True)]
 
     def score_options(
         self,
@@ -220,8 +220,8 @@ class Method(ABC):
         # The options of a request share one Prompt object: the backbone runs it once.
         at = [i for i, own in enumerate(options) for _ in own]
         asked = [requests[i] for i in at], [profiles[i] for i in at], [prompts[i] for i in at]
-        found = iter(self.score_answers(*asked, [option for own in options for option in own]))
-        return [[next(found) for _ in own] for own in options]
+        scored = iter(self.score_answers(*asked, [option for own in options for option in own]))
+        return [[next(scored) for _ in own] for own in options]
 
     def stream(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         """Pieces of the same answer, as they come."""

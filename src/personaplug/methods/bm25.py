@@ -97,11 +97,11 @@ def words(text: str) -> list[str]:
     ['don', 't', 'panic', '你', '好', '你好']
     """
     text = unicodedata.normalize("NFKC", text).lower()
-    found: list[str] = _WORD.findall(text)
+    tokens: list[str] = _WORD.findall(text)
     if text.isascii():
-        return found
+        return tokens
     parts: list[str] = []
-    for word in found:
+    for word in tokens:
         for at, part in enumerate(_RUN.split(word)):  # every other part is a run without spaces
             if at % 2:
                 parts += [*part, *map("".join, pairwise(part))]

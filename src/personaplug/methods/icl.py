@@ -41,14 +41,14 @@ class Icl(Shots):
     @override
     def select(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[Behavior]]:
         queries = unit(self.needed_vectors().query([r.query for r in requests]))
-        found = []
+        selected = []
         for query, profile in zip(queries, profiles, strict=True):
             state = self.prepare(profile.history) if profile.state is None else profile.state
             behaviors = profile.history.behaviors
             allowed = [usable(b, self.config.show) for b in behaviors]
             scores = dot(state["vectors"].astype(np.float16, copy=False), query)
-            found.append([behaviors[i] for i in nearest(scores, allowed, self.config.k)])
-        return found
+            selected.append([behaviors[i] for i in nearest(scores, allowed, self.config.k)])
+        return selected
 
     @override
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:

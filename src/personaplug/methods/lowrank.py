@@ -149,11 +149,11 @@ class LowRank(OnTopOfText):
         vectors = self.needed_vectors()
         for side in ("liked", "disliked"):
             vectors.precompute(answers_of((b for h in histories for b in h), side), self.config.answer_text)
-        found = [pairs for h in histories if len(pairs := self._differences(h))]
-        if not found:
+        differences = [pairs for h in histories if len(pairs := self._differences(h))]
+        if not differences:
             raise DataError("lowrank: no training user prefers an answer to another; give the task feedback in pairs")
-        owners = np.repeat(np.arange(len(found)), [len(p) for p in found])
-        pairs = np.concatenate(found)
+        owners = np.repeat(np.arange(len(differences)), [len(p) for p in differences])
+        pairs = np.concatenate(differences)
         scale = np.sqrt((pairs**2).mean(axis=0))
         scale = np.where(scale > 1e-6 * scale.max(), scale, np.inf)  # a feature that never differs says nothing
         decays = (self.config.user_decay, self.config.basis_decay * len(pairs))
@@ -170,8 +170,8 @@ class LowRank(OnTopOfText):
 
     @override
     def load_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        found = {k: v.cpu().double().numpy() for k, v in tensors.items()}
-        self._basis, self._prior = found["basis"], Belief(found["mean"], found["covariance"])
+        arrays = {k: v.cpu().double().numpy() for k, v in tensors.items()}
+        self._basis, self._prior = arrays["basis"], Belief(arrays["mean"], arrays["covariance"])
 
     # -- a user -------------------------------------------------------------------------------------------------------
 
@@ -251,11 +251,11 @@ class LowRank(OnTopOfText):
     ) -> list[Completion]:
         others = self._draws(sampling) if len(self._basis) else ()
         drawn = self.backbone.draw(prompts, [sampling, *others])
-        found = []
+        answers = []
         for request, profile, candidates in zip(requests, profiles, zip(*drawn, strict=True), strict=True):
             worth = self.worth(profile, request.query, [c.text.strip() for c in candidates])
-            found.append(candidates[int(worth.round(9).argmax())])
-        return found
+            answers.append(candidates[int(worth.round(9).argmax())])
+        return answers
 
     @override
     def score_options(
@@ -271,12 +271,12 @@ class LowRank(OnTopOfText):
         """
         if not len(self._basis):
             return super().score_options(requests, profiles, prompts, options)
-        found = []
+        scored = []
         for request, profile, own in zip(requests, profiles, options, strict=True):
             worth = self.worth(profile, request.query, own)
             chances = worth - np.logaddexp.reduce(worth)
-            found.append([Scored(float(c), 1) for c in chances.round(9)])
-        return found
+            scored.append([Scored(float(c), 1) for c in chances.round(9)])
+        return scored
 
     def _draws(self, sampling: Sampling) -> Iterator[Sampling]:
         """How the candidates after the first are sampled."""

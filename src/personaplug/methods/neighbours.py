@@ -144,7 +144,7 @@ class Neighbours(Shots):
     def _best(self, items: Sequence[tuple[float, float, Behavior]]) -> list[Behavior]:
         """The nearest k of (nearness, closeness of its owner, item), each prompt (or what is compared of it) once."""
         shown: dict[str, Behavior] = {}
-        for _, _, item in sorted(items, key=lambda found: (-round(found[0], 5), -found[1])):
+        for _, _, item in sorted(items, key=lambda entry: (-round(entry[0], 5), -entry[1])):
             if usable(item, self.config.show):
                 shown.setdefault(behavior_text(item, self.config.match), item)
         return list(shown.values())[: self.config.k]
@@ -160,15 +160,15 @@ class Neighbours(Shots):
     def _closeness(self, request: Request, profile: Profile, state: State) -> NDArray[np.float64]:
         """Cosine of each neighbour's vector with the user's [u]; -inf for everybody else, the user above all."""
         people = self._people
-        found = (people.vectors @ state["user"].astype(np.float32)).astype(np.float64)
+        cosines = (people.vectors @ state["user"].astype(np.float32)).astype(np.float64)
         themselves = [digest_of_name(name) for name in {request.user, profile.history.user} if name]
-        found[np.isin(people.names, themselves)] = -np.inf
-        if state["user"].any() and len(found) > self.config.users:
-            keep = nearest(found, (found > -np.inf).tolist(), self.config.users)
-            chosen = np.zeros(len(found), bool)
+        cosines[np.isin(people.names, themselves)] = -np.inf
+        if state["user"].any() and len(cosines) > self.config.users:
+            keep = nearest(cosines, (cosines > -np.inf).tolist(), self.config.users)
+            chosen = np.zeros(len(cosines), bool)
             chosen[keep] = True
-            found[~chosen] = -np.inf
-        return found
+            cosines[~chosen] = -np.inf
+        return cosines
 
     @override
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:

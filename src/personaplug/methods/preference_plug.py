@@ -58,11 +58,11 @@ class PreferencePlug(PlugMethod):
     @override
     def views(self, history: History) -> Tensor:
         """The liked and the disliked answer's raw vectors side by side [n, 2·e]; NaN where nothing is said of one."""
-        found = torch.full((len(history), len(_SIDES), self.encoder_width), torch.nan)
+        vectors = torch.full((len(history), len(_SIDES), self.encoder_width), torch.nan)
         place = {(b.user, b.id): at for at, b in enumerate(history)}
         for number, side in enumerate(_SIDES):
             answers = tuple(answers_of(history, side))
             if answers:
                 rows = self.needed_vectors().embed(History(history.user, answers), *self.templates)
-                found[[place[b.user, b.id] for b in answers], number] = torch.as_tensor(rows)
-        return found.flatten(1).to(self.device)
+                vectors[[place[b.user, b.id] for b in answers], number] = torch.as_tensor(rows)
+        return vectors.flatten(1).to(self.device)

@@ -32,9 +32,9 @@ class Random(Retrieval):
 
     @override
     def rank(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[int]]:
-        found = []
+        rankings = []
         for request, profile in zip(requests, profiles, strict=True):
             n = len(profile.history)
             draw = random.Random(f"{self.config.seed}/{request.user}/{request.query}")
-            found.append(draw.sample(range(n), min(self.config.k, n)))
-        return found
+            rankings.append(draw.sample(range(n), min(self.config.k, n)))
+        return rankings

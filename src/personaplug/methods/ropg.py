@@ -89,14 +89,14 @@ class Ropg(Distilled):
     def alternatives(self, requests: Sequence[Request], histories: Sequence[History]) -> list[Alternatives]:
         """The nearest behaviours before training, and some of the others."""
         nearest = self.dense.rank(requests, [Profile(h) for h in histories])
-        found = []
+        made = []
         for request, history, chosen in zip(requests, histories, nearest, strict=True):
             rest = sorted(set(range(len(history))).difference(chosen))
             draw = random.Random(f"{request.user}/{request.query}")
             drawn = draw.sample(rest, min(self.config.draws, len(rest)))
             items = [history.behaviors[i] for i in (*chosen, *drawn)]
-            found.append(Alternatives([[item] for item in items], self.unit_vectors(items)))
-        return found
+            made.append(Alternatives([[item] for item in items], self.unit_vectors(items)))
+        return made
 
     @override
     def prepare(self, history: History) -> State:

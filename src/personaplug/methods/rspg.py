@@ -104,11 +104,11 @@ class Rspg(Distilled):
 
     def _ranked(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[list[list[int]]]:
         """For each request, each ranker's best k."""
-        found: list[list[list[int]]] = []
+        rankings_of: list[list[list[int]]] = []
         for name, ranker in self.rankers.items():
             own = [Profile(p.history, part_of_state(p.state, name)) for p in profiles]
-            found.append(ranker.rank(requests, own) if ranker else [[]] * len(own))
-        return [[ranking[: self.config.k] for ranking in rankings] for rankings in zip(*found, strict=True)]
+            rankings_of.append(ranker.rank(requests, own) if ranker else [[]] * len(own))
+        return [[ranking[: self.config.k] for ranking in rankings] for rankings in zip(*rankings_of, strict=True)]
 
     @torch.inference_mode()
     def _choose(self, request: Request, history: History, ranked: list[list[int]]) -> list[int]:
@@ -141,9 +141,9 @@ def _section(name: str, config: RspgConfig) -> dict[str, Any] | None:
     """
     if name == _NONE:
         return None
-    found = plain_ranker(name, "rspg")
+    ranker = plain_ranker(name, "rspg")
     section: dict[str, Any] = {"k": config.k}
-    if issubclass(found.Config, RankingConfig):
+    if issubclass(ranker.Config, RankingConfig):
         section["history_text"] = config.history_text
     return section
 

@@ -54,17 +54,17 @@ class Stats(Profiled):
 
     def _describe(self, history: History) -> str:
         options = self.task.options if self.task else ()
-        given = [found for b in history if (found := labels(b.output, options))]
+        given = [answer for b in history if (answer := labels(b.output, options))]
         if not given:  # free text, or a history of other things than the task's answers
             return _writing([b for b in history if b.output.strip()])
         if self.task and self.task.kind == "rating" and all(_NUMBER.fullmatch(o) for o in options):
-            return _ratings([float(label) for found in given for label in found], options)
+            return _ratings([float(label) for answer in given for label in answer], options)
         return _labels(given, options)
 
 
 def _labels(given: Sequence[frozenset[str]], options: Sequence[str]) -> str:
     """Most used first; equally used ones in the options' order."""
-    counts = Counter(label for found in given for label in found)
+    counts = Counter(label for answer in given for label in answer)
     most = sorted(counts, key=lambda label: (-counts[label], options.index(label)))[:_MOST]
     return f"they most often answered {_listed([f'{label} ({counts[label] / len(given):.0%})' for label in most])}."
 
@@ -105,8 +105,8 @@ def _frequent(written: Sequence[str], seen: Sequence[str]) -> list[str]:
     """Words in several of the user's texts that are much rarer in what they answered; the most frequent first."""
     own, others = _texts_with(written), _texts_with(seen)
     least = max(2.0, 0.03 * len(written))
-    kept = [w for w, n in own.items() if n >= least and n > 2 * others[w] and w not in _COMMON]
-    return sorted(kept, key=lambda w: (-own[w], w))[:_FREQUENT]
+    frequent = [w for w, n in own.items() if n >= least and n > 2 * others[w] and w not in _COMMON]
+    return sorted(frequent, key=lambda w: (-own[w], w))[:_FREQUENT]
 
 
 def _texts_with(texts: Sequence[str]) -> Counter[str]:

@@ -14,7 +14,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Completion, History, Message, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.methods.profile import ProfileConfig, Profiled
-from personaplug.methods.prompts.wording import Budget
+from personaplug.methods.prompts.wording import TokenBudget
 from personaplug.tasks.base import TaskInfo, Wording
 
 _LINE = "{input} => {output}"  # of a behaviour, where the task writes them as turns
@@ -34,7 +34,7 @@ class SummaryConfig(ProfileConfig):
     """What the model reads and writes.
 
     Attributes:
-        instruction: what the model is told; by default the task's `wording.profile`.
+        instruction: what the model is asked; by default the task's `wording.profile`.
         max_tokens: of a profile; one that is cut there ends with its last whole sentence.
         history_tokens: tokens of the behaviours that it is written from: all of them, or, where they do not fit, as
             many as do, evenly spread, the newest among them.
@@ -111,9 +111,9 @@ class Summary(Profiled):
             n = max(1, min(n - 1, n * tokens // total))
         # Shortest first: what they leave of their shares goes to the longer ones.
         picked = sorted(_spread(len(pool), n), key=sizes.__getitem__)
-        kept = Budget(tokens, self.backbone).cut([pool[i] for i in picked], _NOTHING, self._wording)
+        fitting = TokenBudget(tokens, self.backbone).fit([pool[i] for i in picked], _NOTHING, self._wording)
         age = {b.id: i for i, b in enumerate(pool)}
-        return sorted(kept, key=lambda b: -age[b.id])
+        return sorted(fitting, key=lambda b: -age[b.id])
 
 
 def _spread(n: int, count: int) -> list[int]:

@@ -44,9 +44,9 @@ class Personalizer:
 
     Args:
         method: what the model sees of a user, built for `backbone`.
-        store: where histories and prepared states are kept.
+        store: where histories and prepared states are stored.
         task: how requests are put into words and decoded; by default as they are.
-        memory_bytes: of prepared users kept in memory; the ones asked for least recently are dropped.
+        memory_bytes: of prepared users in memory; the ones asked for least recently are dropped.
 
     Example:
         >>> me = Personalizer.from_pretrained("runs/demo/plug", store="users.db")  # doctest: +SKIP

@@ -246,8 +246,8 @@ def _bar(quiet: bool) -> Progress:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; one cut short by a kill is passed over."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
-    return next((p for p in found if (p / "complete").exists()), None)
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
+    return next((p for p in checkpoints if (p / "complete").exists()), None)
 
 
 def _trainer(training: Training, before: float, bar: Progress) -> Any:

@@ -8,18 +8,18 @@ from personaplug.bench.report.charts import _COLOURS, _drawing
 from personaplug.tasks.simulate.diversity import THRESHOLDS, Diversity
 
 
-def disagreement_chart(found: Sequence[Diversity]) -> str:
+def disagreement_chart(measured: Sequence[Diversity]) -> str:
     """How often two users differ on the best answer, and how many rewards a user rests on, by alpha."""
     with _drawing("disagreement", width=5.4) as drawing:
         axes = drawing.axes
-        at = list(range(len(found)))
-        axes.plot(at, [100 * d.disagreement for d in found], color=_COLOURS["main"], linewidth=2.4, marker="o")
-        for x, d in zip(at, found, strict=True):
+        at = list(range(len(measured)))
+        axes.plot(at, [100 * d.disagreement for d in measured], color=_COLOURS["main"], linewidth=2.4, marker="o")
+        for x, d in zip(at, measured, strict=True):
             axes.annotate(
                 f"{d.effective_rewards:.1f}", (x, 100 * d.disagreement), (0, 8), textcoords="offset points",
                 ha="center", fontsize=9, color=_COLOURS["soft"],
             )  # fmt: skip
-        axes.set_xticks(at, [f"{d.alpha:g}" for d in found])
+        axes.set_xticks(at, [f"{d.alpha:g}" for d in measured])
         axes.set_ylim(0, 105)
         axes.grid(axis="y")
         axes.set_xlabel("alpha; above each dot: rewards that a user rests on")
@@ -27,12 +27,12 @@ def disagreement_chart(found: Sequence[Diversity]) -> str:
         return drawing.svg()
 
 
-def majority_chart(found: Sequence[Diversity]) -> str:
+def majority_chart(measured: Sequence[Diversity]) -> str:
     """The share of prompts whose favourite answer gets at most so much of the votes, a line an alpha."""
     tones = ["main", "rival", "good", "bad", "soft", "ink"]
     with _drawing("majority", height=3.4, width=5.4) as drawing:
         axes = drawing.axes
-        for i, d in enumerate(found):
+        for i, d in enumerate(measured):
             colour = _COLOURS[tones[i % len(tones)]]
             axes.plot(
                 [100 * t for t in THRESHOLDS], [100 * m for m in d.majority], color=colour, linewidth=2,

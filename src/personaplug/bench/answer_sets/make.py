@@ -47,8 +47,8 @@ class BuiltSet:
 def build(recipe: Recipe, folder: Path, progress: Progress) -> BuiltSet:
     """Build a set in a folder; what is there already, from this recipe or one that shares parts of it, is not redone.
 
-    Leaves train.jsonl and test.jsonl (the published columns), panel.json and set.json, and beside them what was kept
-    on the way, in answers/ and scores/.
+    Leaves train.jsonl and test.jsonl (the published columns), panel.json and set.json, and beside them the journals
+    that killed runs go on from, in answers/ and scores/.
 
     Args:
         recipe: what to build.
@@ -56,7 +56,7 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> BuiltSet:
         progress: shows a step: called with its name and size, yields what advances it.
 
     Raises:
-        DataError: prompts are missing, or what is kept there is another's.
+        DataError: prompts are missing, or a journal there is of another recipe.
         ModelError: a model is not here.
     """
     prompts = draw_prompts(recipe.prompts)
@@ -79,20 +79,20 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> BuiltSet:
 
 def _written(recipe: Recipe, prompts: Sequence[str], folder: Path, progress: Progress) -> list[tuple[str, ...]]:
     """Each writer's answer to each prompt; a backbone is loaded once, and not at all if nothing is missing."""
-    found: dict[str, Journal] = {}
+    journals: dict[str, Journal] = {}
     for backbone, section in recipe.backbones.items():
         loaded: Backbone | None = None
         for name, writer in recipe.writers.items():
             if writer.backbone != backbone:
                 continue
-            kept = Journal(*_kept_in(folder, name, [section, to_mapping(replace(writer, backbone=""))]))
-            found[name] = kept
-            if all(_key(p) in kept.values for p in prompts):
+            journal = Journal(*_journal(folder, name, [section, to_mapping(replace(writer, backbone=""))]))
+            journals[name] = journal
+            if all(_key(p) in journal.values for p in prompts):
                 continue
             loaded = loaded or build_backbone(section)
             with progress(f"answers of {name}", len(prompts)) as advance:
-                _write(loaded, writer, prompts, recipe.batch, kept, advance)
-    return [tuple(str(found[name].values[_key(p)]) for name in recipe.writers) for p in prompts]
+                _write(loaded, writer, prompts, recipe.batch, journal, advance)
+    return [tuple(str(journals[name].values[_key(p)]) for name in recipe.writers) for p in prompts]
 
 
 def _write(
@@ -100,19 +100,19 @@ def _write(
     writer: Writer,
     prompts: Sequence[str],
     batch: int,
-    kept: Journal,
+    journal: Journal,
     advance: Callable[[int], None],
 ) -> None:
     for at in range(0, len(prompts), batch):
         chunk = prompts[at : at + batch]
-        missing = [p for p in chunk if _key(p) not in kept.values]
+        missing = [p for p in chunk if _key(p) not in journal.values]
         if missing:
             # Drawn from the chunk: one stream for all prompts would give a writer the same luck everywhere.
             seed = random.Random(f"{writer.seed}/{_key(chunk[0])}").getrandbits(48)
             sampling = Sampling(writer.max_tokens, writer.temperature, writer.top_p, seed=seed)
             asked = [Prompt(Request.of(None, p, writer.system or None).messages) for p in missing]
             said = backbone.generate(asked, sampling)
-            kept.add({_key(p): c.text.strip() for p, c in zip(missing, said, strict=True)})
+            journal.add({_key(p): c.text.strip() for p, c in zip(missing, said, strict=True)})
         advance(len(chunk))
 
 
@@ -129,30 +129,30 @@ def _scored(
     for name, section in recipe.rewards.items():
         reward: Reward = Section.parse("reward", section).build()
         keys[name] = reward.key
-        kept = Journal(_kept_in(folder, name, [reward.key])[0], reward.key)
+        journal = Journal(_journal(folder, name, [reward.key])[0], reward.key)
         with progress(f"scores of {name}", len(pairs)) as advance:
-            columns.append(score_kept(reward, pairs, kept, advance))
+            columns.append(score_missing(reward, pairs, journal, advance))
     shape = (len(prompts), len(recipe.writers), len(recipe.rewards))
     return np.array(columns).T.reshape(shape), keys
 
 
-def score_kept(
-    reward: Reward, pairs: Sequence[tuple[str, str]], kept: Journal, advance: Callable[[int], None]
+def score_missing(
+    reward: Reward, pairs: Sequence[tuple[str, str]], journal: Journal, advance: Callable[[int], None]
 ) -> list[float]:
-    """The reward's scores of (prompt, answer) pairs, of which only what is not kept is computed."""
-    missing = {k: pair for pair in pairs if (k := _key(*pair)) not in kept.values}
+    """The reward's scores of (prompt, answer) pairs, of which only those that the journal lacks are computed."""
+    missing = {k: pair for pair in pairs if (k := _key(*pair)) not in journal.values}
     advance(len(pairs) - len(missing))
     todo = list(missing.items())
     for at in range(0, len(todo), _SCORED):
         chunk = todo[at : at + _SCORED]
         scores = reward.score([p for _, (p, _) in chunk], [a for _, (_, a) in chunk])
-        kept.add({k: float(s) for (k, _), s in zip(chunk, scores, strict=True)})
+        journal.add({k: float(s) for (k, _), s in zip(chunk, scores, strict=True)})
         advance(len(chunk))
-    return [float(kept.values[_key(*pair)]) for pair in pairs]
+    return [float(journal.values[_key(*pair)]) for pair in pairs]
 
 
-def _kept_in(folder: Path, name: str, made_by: Any) -> tuple[Path, str]:
-    """The file of something kept, named by what makes it, and that in words."""
+def _journal(folder: Path, name: str, made_by: Any) -> tuple[Path, str]:
+    """The file of a journal, named by what makes its values, and that in words."""
     maker = json.dumps(portable(made_by), sort_keys=True)
     digest = hashlib.blake2b(maker.encode(), digest_size=5).hexdigest()
     return folder / f"{name}-{digest}.jsonl", maker

@@ -89,7 +89,7 @@ class Recipe:
         writers: name -> who writes; one answer each to each prompt.
         rewards: name -> section of a reward.
         users: whom it is for.
-        batch: prompts answered together, and kept together.
+        batch: prompts answered together, and written together.
     """
 
     prompts: Prompts = Prompts()
@@ -120,14 +120,14 @@ def draw_prompts(config: Prompts) -> list[str]:
     Raises:
         DataError: the file is not there, or holds too few prompts.
     """
-    found = dict.fromkeys(" ".join(text.split()) for text in _texts(config.path))
-    kept = [t for t in found if len(t.split()) >= config.min_words and len(t) <= config.max_characters]
-    random.Random(config.seed).shuffle(kept)
-    if len(kept) <= config.test:
+    distinct = dict.fromkeys(" ".join(text.split()) for text in _texts(config.path))
+    usable = [t for t in distinct if len(t.split()) >= config.min_words and len(t) <= config.max_characters]
+    random.Random(config.seed).shuffle(usable)
+    if len(usable) <= config.test:
         raise DataError(
-            f"{config.path}: {len(kept)} usable prompts, of which {config.test} would be the test; add some"
+            f"{config.path}: {len(usable)} usable prompts, of which {config.test} would be the test; add some"
         )
-    return kept[: config.count]
+    return usable[: config.count]
 
 
 def _texts(path: Path) -> Iterator[str]:

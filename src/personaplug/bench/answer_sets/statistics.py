@@ -53,7 +53,7 @@ class SetFacts:
         answers: to each prompt.
         equal_answers: share of answers that stand there twice or more for their prompt.
         scales: mean and deviation of each reward.
-        constant: rewards that tell nothing apart.
+        constant: rewards that give all answers the same score.
         effective_rewards: how many independent rewards they are worth.
         correlations: of the rewards, in their order.
         writers: who wrote the answers.
@@ -114,12 +114,12 @@ def facts(name: str, recipe: Recipe, built: BuiltSet, seconds: Mapping[str, floa
     )
 
 
-def write_facts(path: Path, found: SetFacts) -> None:
+def write_facts(path: Path, facts: SetFacts) -> None:
     """Write the statistics as JSON."""
-    write_json(path, results.rounded(to_mapping(found)))
+    write_json(path, results.rounded(to_mapping(facts)))
 
 
-def render_facts(found: SetFacts) -> str:
+def render_facts(facts: SetFacts) -> str:
     """The report page.
 
     Raises:
@@ -129,13 +129,13 @@ def render_facts(found: SetFacts) -> str:
     from personaplug.bench.report.render import check_installed, fill_page, markup
 
     check_installed()
-    names = [s.name for s in found.scales]
+    names = [s.name for s in facts.scales]
     charts = {
-        "disagreement": disagreement_chart(found.diversity),
-        "majority": majority_chart(found.diversity),
-        "correlations": correlations_chart(names, found.correlations),
+        "disagreement": disagreement_chart(facts.diversity),
+        "majority": majority_chart(facts.diversity),
+        "correlations": correlations_chart(names, facts.correlations),
     }
-    return fill_page("tastes.html.j2", facts=found, charts={k: markup(svg) for k, svg in charts.items()})
+    return fill_page("tastes.html.j2", facts=facts, charts={k: markup(svg) for k, svg in charts.items()})
 
 
 def _writers(built: BuiltSet, users: Users, values: Any) -> tuple[WriterFacts, ...]:

@@ -101,7 +101,7 @@ class Column:
         title: the task's name, with the experiment's where several are of one task.
         results: one a seed, by seed.
         metric: the headline.
-        cells: method -> what was found, in the order of measuring, what failed last.
+        cells: method -> what was measured, in the order of measuring, what failed last.
         lines: every row over its seeds, controls and points of cold-start curves included.
         main: the method that the experiment is about; "" if nothing was measured.
     """
@@ -185,19 +185,19 @@ def gather(paths: Sequence[Path]) -> list[tuple[Result, ...]]:
     Raises:
         DataError: nothing is there, a file is no result, a seed stands there twice, or seeds are of other examples.
     """
-    found: dict[tuple[str, str, str], dict[int, tuple[Path, Result]]] = {}
+    experiments: dict[tuple[str, str, str], dict[int, tuple[Path, Result]]] = {}
     for path in _files(paths):
         result = files.load(path)
-        seeds = found.setdefault((result.task.name, result.name, result.task.split), {})
+        seeds = experiments.setdefault((result.task.name, result.name, result.task.split), {})
         if result.seed in seeds:
             raise DataError(
                 f"{path}: seed {result.seed} of {result.task.name}/{result.name} stands in "
                 f"{seeds[result.seed][0]} too; report one of the two"
             )
         seeds[result.seed] = path, result
-    for seeds in found.values():
+    for seeds in experiments.values():
         _check_alike(list(seeds.values()))
-    return [tuple(seeds[seed][1] for seed in sorted(seeds)) for seeds in found.values()]
+    return [tuple(seeds[seed][1] for seed in sorted(seeds)) for seeds in experiments.values()]
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -262,12 +262,12 @@ def _table(split: str, columns: Sequence[Column]) -> Table:
 
 
 def _corrected(columns: Sequence[Column]) -> list[Column]:
-    """Each kind of gain corrected for how many of it a table has; an oracle's is no claim and not counted."""
+    """Each kind of adjusted corrected for how many of it a table has; an oracle's is no claim and not counted."""
     changed = [dict(c.cells) for c in columns]
     for kind in KINDS:
         at = [(cells, m) for cells in changed for m, cell in cells.items() if kind in cell.gains and not cell.oracle]
-        for (cells, m), found in zip(at, corrected([cells[m].gains[kind] for cells, m in at]), strict=True):
-            cells[m] = dataclasses.replace(cells[m], gains={**cells[m].gains, kind: found})
+        for (cells, m), adjusted in zip(at, corrected([cells[m].gains[kind] for cells, m in at]), strict=True):
+            cells[m] = dataclasses.replace(cells[m], gains={**cells[m].gains, kind: adjusted})
     return [dataclasses.replace(c, cells=cells) for c, cells in zip(columns, changed, strict=True)]
 
 
@@ -276,7 +276,7 @@ def _column(seeds: Sequence[Result], title: str, over: Mapping[str, str], metric
     for result in seeds:
         for row in result.rows:
             rows.setdefault((row.method, row.control), []).append(row)
-    lines = {key: _line(found) for key, found in rows.items()}
+    lines = {key: _line(own) for key, own in rows.items()}
     metric = metric or headline(seeds[0].task)
     measured = {m for line in lines.values() for m in line.scores}
     if lines and metric not in measured:
@@ -290,7 +290,7 @@ def _column(seeds: Sequence[Result], title: str, over: Mapping[str, str], metric
     cells: dict[str, Cell] = {}
     for method in dict.fromkeys([*(m for m, _ in rows), *failures]):
         line = lines.get((method, ""))
-        oracle = any(row.oracle for (m, _), found in rows.items() if m == method for row in found)
+        oracle = any(row.oracle for (m, _), own in rows.items() if m == method for row in own)
         cells[method] = Cell(
             method, line,
             cost=_cost(rows[method, ""]) if line else None,
@@ -314,11 +314,11 @@ def _gains(method: str, lines: Mapping[tuple[str, str], Line], metric: str, over
     rivals = {
         "baseline": (over["baseline"], ""), "reference": (over["reference"], ""), "shuffled": (method, SHUFFLED)
     }  # fmt: skip
-    found = {}
+    gains = {}
     for kind, rival in rivals.items():
         if own and rival in lines and rival != (method, "") and (g := gain_of(own.row, lines[rival].row, metric)):
-            found[kind] = g
-    return found
+            gains[kind] = g
+    return gains
 
 
 def gain_of(row: Row, other: Row, metric: str) -> Gain | None:
@@ -343,19 +343,19 @@ def cold_start(column: Column, method: str, baseline: str) -> tuple[Point, ...]:
         From short to long; nothing if only the whole histories were measured.
     """
     rows = {n.row.control: n.row for n in column.lines if n.row.method == method}
-    kept: dict[int | None, Row] = {k: row for control, row in rows.items() if (k := newest(control)) is not None}
-    if not kept or "" not in rows:
+    by_count: dict[int | None, Row] = {k: row for control, row in rows.items() if (k := newest(control)) is not None}
+    if not by_count or "" not in rows:
         return ()
     if "no history" in rows:
-        kept.setdefault(0, rows["no history"])
-    kept[None] = rows[""]
+        by_count.setdefault(0, rows["no history"])
+    by_count[None] = rows[""]
     base = column.row(baseline)
-    found = {}
-    for n, row in kept.items():
+    intervals = {}
+    for n, row in by_count.items():
         over = gain_of(row, base, column.metric) if base else None
-        found[n] = over.interval if over else None if base else own_interval(row, column.metric)
-    ordered = sorted(found, key=lambda n: float("inf") if n is None else n)
-    return tuple(Point(n, i) for n in ordered if (i := found[n]) is not None)
+        intervals[n] = over.interval if over else None if base else own_interval(row, column.metric)
+    ordered = sorted(intervals, key=lambda n: float("inf") if n is None else n)
+    return tuple(Point(n, i) for n in ordered if (i := intervals[n]) is not None)
 
 
 def _cost(rows: Sequence[Row]) -> Cost:
@@ -383,13 +383,13 @@ def _failures(seeds: Sequence[Result]) -> dict[str, list[str]]:
         for title, reason in result.failures.items():
             method, control = _method_and_control(title)
             where.setdefault((method, control, " ".join(reason.split())), []).append(result.seed)
-    found: dict[str, list[str]] = {}
+    failures: dict[str, list[str]] = {}
     for (method, control, reason), numbers in where.items():
         parts = [control] * bool(control)
         if len(numbers) < len(seeds):
             parts.append(f"seed {', '.join(map(str, numbers))}")
-        found.setdefault(method, []).append(f"{', '.join(parts)}: {reason}" if parts else reason)
-    return found
+        failures.setdefault(method, []).append(f"{', '.join(parts)}: {reason}" if parts else reason)
+    return failures
 
 
 def _method_and_control(title: str) -> tuple[str, str]:

@@ -131,8 +131,8 @@ def _detail(line: Line, metric: str, headline: str) -> str:
         return "–"
     mean, deviation = line.scores[metric]
     text = f"{mean:.3f}" + (f" ± {deviation:.3f}" if line.seeds > 1 and deviation >= 0.0005 else "")
-    found = own_interval(line.row, metric) if metric == headline else None
-    return f"{text} [{found.low:.3f}, {found.high:.3f}]" if found else text
+    interval = own_interval(line.row, metric) if metric == headline else None
+    return f"{text} [{interval.low:.3f}, {interval.high:.3f}]" if interval else text
 
 
 def _costs(board: Board, column: Column, line: Line) -> list[str]:
@@ -196,14 +196,14 @@ def _sections(board: Board) -> list[tuple[str, str, str, list[Chart]]]:
     drawn = [(column, _charts(board, column, n)) for n, column in enumerate(board.columns)]
     sections = []
     for id_, title, words, wanted in _SECTIONS:
-        found = [
+        rows = [
             Chart(head, _note(board, column, name), markup(svgs[name]))
             for column, svgs in drawn
             for name, head in wanted.items()
             if name in svgs
         ]
-        if found:
-            sections.append((id_, title, words.format(baseline=board.over["baseline"]), found))
+        if rows:
+            sections.append((id_, title, words.format(baseline=board.over["baseline"]), rows))
     return sections
 
 
@@ -223,7 +223,7 @@ def _charts(board: Board, column: Column, n: int) -> dict[str, str]:
     gains = {m: column.cells[m].gains for m in ranked if column.cells[m].gains}
     over = {"baseline": f"over {board.over['baseline']}", "reference": f"over {board.over['reference']}"}
     over = {kind: words for kind, words in (over | {"shuffled": "over its own shuffled users"}).items()
-            if any(kind in found for found in gains.values())}  # fmt: skip
+            if any(kind in own for own in gains.values())}  # fmt: skip
     if gains:
         drawn["forest"] = charts.forest_chart(f"gains {n}", gains, over, of_gain)
     if len(scored) > 1:

@@ -50,12 +50,14 @@ def gains_chart(gains: Sequence[Gain], unit: str) -> str:
     with _drawing("gains", height=0.9 + 0.5 * len(gains)) as drawing:
         axes = drawing.axes
         for y, gain in enumerate(reversed(gains)):
-            found = gain.interval
-            colour = _COLOURS["main"] if found.low > 0 else _COLOURS["soft"]
-            axes.plot([found.low, found.high], [y, y], color=colour, linewidth=3, solid_capstyle="round", alpha=0.45)
-            axes.plot([found.mean], [y], "o", color=colour, markersize=7)
+            interval = gain.interval
+            colour = _COLOURS["main"] if interval.low > 0 else _COLOURS["soft"]
+            axes.plot(
+                [interval.low, interval.high], [y, y], color=colour, linewidth=3, solid_capstyle="round", alpha=0.45
+            )
+            axes.plot([interval.mean], [y], "o", color=colour, markersize=7)
             axes.annotate(
-                f"{found.mean:+.3f}", (found.mean, y), (0, 8), textcoords="offset points", ha="center",
+                f"{interval.mean:+.3f}", (interval.mean, y), (0, 8), textcoords="offset points", ha="center",
                 fontsize=9, color=_COLOURS["ink"],
             )  # fmt: skip
         axes.axvline(0, color=_COLOURS["soft"], linewidth=1, linestyle=(0, (3, 3)))
@@ -72,12 +74,12 @@ def curves_chart(curves: Mapping[str, Sequence[Curve]], main: str) -> str:
     """Training loss by step, the mean over seeds; the measured method stands out."""
     with _drawing("curves") as drawing:
         axes = drawing.axes
-        for name, found in curves.items():
-            shortest = min(len(c.curve) for c in found)
+        for name, own in curves.items():
+            shortest = min(len(c.curve) for c in own)
             if not shortest:
                 continue
-            steps = [step for step, _ in found[0].curve[:shortest]]
-            losses = np.mean([[loss for _, loss in c.curve[:shortest]] for c in found], axis=0)
+            steps = [step for step, _ in own[0].curve[:shortest]]
+            losses = np.mean([[loss for _, loss in c.curve[:shortest]] for c in own], axis=0)
             colour = _COLOURS["main"] if name == main else _COLOURS["rival"]
             axes.plot(steps, losses, color=colour, linewidth=2, marker="o", markersize=3)
             axes.annotate(
@@ -95,10 +97,10 @@ def bands_chart(bands: Sequence[Band], unit: str, name: str = "bands", height: f
     with _drawing(name, height) as drawing:
         axes = drawing.axes
         for x, band in enumerate(bands):
-            found = band.interval
-            axes.plot([x, x], [found.low, found.high], color=_COLOURS["main"], linewidth=3, alpha=0.45)
-            axes.plot([x], [found.mean], "o", color=_COLOURS["main"], markersize=7)
-            axes.annotate(f"{found.mean:+.3f}", (x, found.mean), (9, 0), textcoords="offset points", va="center")
+            interval = band.interval
+            axes.plot([x, x], [interval.low, interval.high], color=_COLOURS["main"], linewidth=3, alpha=0.45)
+            axes.plot([x], [interval.mean], "o", color=_COLOURS["main"], markersize=7)
+            axes.annotate(f"{interval.mean:+.3f}", (x, interval.mean), (9, 0), textcoords="offset points", va="center")
         axes.axhline(0, color=_COLOURS["soft"], linewidth=1, linestyle=(0, (3, 3)))
         names = [f"{b.low}\u2013{b.high}" if b.high > b.low else f"{b.low}" for b in bands]
         axes.set_xticks(range(len(bands)), [f"{n}\n{b.examples} requests" for n, b in zip(names, bands, strict=True)])
@@ -178,12 +180,12 @@ def forest_chart(name: str, methods: Mapping[str, Mapping[str, Gain]], over: Map
 
 
 def _forest_dot(axes: Axes, y: float, gain: Gain) -> None:
-    found, holds = gain.interval, gain.adjusted < LEVEL
-    colour = _COLOURS[("good" if found.mean > 0 else "bad") if holds else "soft"]
-    axes.plot([found.low, found.high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round", alpha=0.5)
-    axes.plot([found.mean], [y], "o", color=colour, markersize=5.5, fillstyle="full" if holds else "none")
+    interval, holds = gain.interval, gain.adjusted < LEVEL
+    colour = _COLOURS[("good" if interval.mean > 0 else "bad") if holds else "soft"]
+    axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=2.5, solid_capstyle="round", alpha=0.5)
+    axes.plot([interval.mean], [y], "o", color=colour, markersize=5.5, fillstyle="full" if holds else "none")
     axes.annotate(
-        f"{found.mean:+.3f}", (1.0, y), (4, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+        f"{interval.mean:+.3f}", (1.0, y), (4, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
         va="center", fontsize=8.5, color=colour,
     )  # fmt: skip
 
@@ -244,20 +246,20 @@ def cold_chart(name: str, curves: Mapping[str, Sequence[Point]], main: str, unit
         others = [m for m in curves if m != main]
         for method, points in curves.items():
             tone, dash = ("main", "-") if method == main else tones[others.index(method) % len(tones)]
-            x, found = [at[p.behaviors] for p in points], [p.interval for p in points]
+            x, intervals = [at[p.behaviors] for p in points], [p.interval for p in points]
             axes.fill_between(
                 x,
-                [i.low for i in found],
-                [i.high for i in found],
+                [i.low for i in intervals],
+                [i.high for i in intervals],
                 color=_COLOURS[tone],
                 alpha=0.16 if method == main else 0.07,
                 linewidth=0,
             )
             axes.plot(
-                x, [i.mean for i in found], dash, color=_COLOURS[tone], marker="o", markersize=3.5,
+                x, [i.mean for i in intervals], dash, color=_COLOURS[tone], marker="o", markersize=3.5,
                 linewidth=2.4 if method == main else 1.5,
             )  # fmt: skip
-            ends.append((method, found[-1].mean, _COLOURS[tone]))
+            ends.append((method, intervals[-1].mean, _COLOURS[tone]))
         if zero:
             axes.axhline(0, color=_COLOURS["soft"], linewidth=1, linestyle=(0, (3, 3)))
         axes.set_xticks(list(at.values()), ["all" if n is None else str(n) for n in at])
@@ -297,7 +299,7 @@ def _label_spots(drawing: _drawing, spots: Sequence[Spot], front: Sequence[Spot]
             box = (*low, low[0] + width, low[1] + height)
             inside = box[0] >= left and box[1] >= bottom and box[2] <= right and box[3] <= top
             boxes.append((sum(_overlap(box, other) for other in taken) + 1e6 * (not inside), distance, box))
-        _, distance, box = min(boxes, key=lambda found: found[:2])
+        _, distance, box = min(boxes, key=lambda candidate: candidate[:2])
         taken.append(box)
         line = {"arrowstyle": "-", "color": _COLOURS["soft"], "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
         drawing.axes.annotate(
@@ -308,7 +310,7 @@ def _label_spots(drawing: _drawing, spots: Sequence[Spot], front: Sequence[Spot]
 
 
 def _label_ends(drawing: _drawing, x: float, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Names at the right ends of lines, pushed apart where the lines end close together."""
+    """Names at the right ends of lines, moved where the lines end close together."""
     heights = [y for _, y in drawing.points([(x, value) for _, value, _ in ends])]
     last = -np.inf
     for i in sorted(range(len(ends)), key=heights.__getitem__):
@@ -330,7 +332,7 @@ class _drawing:  # noqa: N801 - used as a function: `with _drawing(...) as drawi
     def __init__(self, name: str, height: float = 2.9, width: float = 5.4, panels: int = 1) -> None:
         import matplotlib as mpl
 
-        # The salt keeps the ids of two charts on one page apart, and makes the same chart the same bytes.
+        # The salt makes the ids of two charts on one page differ, and makes the same chart the same bytes.
         self._context = mpl.rc_context({**_STYLE, "svg.hashsalt": name})
         self._name = name
         self._size = (width, height)

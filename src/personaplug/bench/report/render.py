@@ -124,10 +124,10 @@ def unit(metric: str) -> str:
 
 
 def _metrics(summary: Summary) -> list[str]:
-    found = dict.fromkeys([summary.metric, NLL])
+    metrics = dict.fromkeys([summary.metric, NLL])
     for line in summary.lines:
-        found |= dict.fromkeys(line.scores)
-    return list(found)
+        metrics |= dict.fromkeys(line.scores)
+    return list(metrics)
 
 
 def _cells(summary: Summary, line: Line) -> list[_Cell | None]:
@@ -139,8 +139,8 @@ def _cells(summary: Summary, line: Line) -> list[_Cell | None]:
         mean, deviation = line.scores[metric]
         others = [n.scores[metric][0] for n in summary.lines if metric in n.scores]
         best = mean == (min(others) if lower_is_better(metric) else max(others))
-        found = line.intervals.get(metric)
-        spread = f"{found.low:.3f} \u2013 {found.high:.3f}" if found else ""
+        interval = line.intervals.get(metric)
+        spread = f"{interval.low:.3f} \u2013 {interval.high:.3f}" if interval else ""
         if line.seeds > 1:
             spread = f"{spread} · sd {deviation:.3f}".lstrip(" ·")
         cells.append(_Cell(f"{mean:.3f}", spread, best))
@@ -165,7 +165,7 @@ def _charts(summary: Summary) -> dict[str, str]:
     for result in summary.results:
         for name, curve in result.curves.items():
             curves.setdefault(name, []).append(curve)
-    if any(c.curve for found in curves.values() for c in found):
+    if any(c.curve for own in curves.values() for c in own):
         drawn["curves"] = charts.curves_chart(curves, main.method)
     rival = summary.line("task_prompt") or summary.line("none")
     if rival is None or rival.row is main:

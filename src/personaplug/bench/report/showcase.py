@@ -96,17 +96,17 @@ def user_examples(
     newest = {examples[n].history.user: n for n in main.answered}
     chosen = sorted(newest.values(), key=lambda n: -len(examples[n].history))[:count]
     rows = [r for r in (result.row("none"), result.row("task_prompt"), main) if r and r.answered == main.answered]
-    found = []
+    chosen_examples = []
     for n in chosen:
         example = examples[n]
         own = example.options if not result.task.options else ()  # a result has their numbers
         said = [(row.title, row.predictions[at[n]]) for row in rows]
         answers = tuple((title, own[int(answer)] if own else answer) for title, answer in said)
         shares, total, uniform = _shares(method, example, shown)
-        found.append(
+        chosen_examples.append(
             UserExample(example.history.user, example.request.query, example.target, answers, shares, total, uniform)
         )
-    return found
+    return chosen_examples
 
 
 def used_texts(method: Method, example: Example, most: int = 4, width: int = 240) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def _shares(method: Method, example: Example, shown: int) -> tuple[tuple[Share, 
 def compare_users(
     personalizer: Personalizer, examples: Sequence[Example], count: int = 3, samples: int = 5
 ) -> Comparison | None:
-    """The same requests as the two users whose personas are farthest apart; None if there are fewer than two users.
+    """The same requests as the two users whose personas differ most; None if there are fewer than two users.
 
     Args:
         personalizer: of the fitted method; its store has the users.

@@ -52,14 +52,14 @@ def marks(cell: Cell) -> str:
 
 def shuffled(cell: Cell) -> str:
     """A cell's second line: its gain over itself with other people's histories, or ""."""
-    found = cell.gains.get("shuffled")
-    return f"{signed(found)}{MARKS['shuffled'] * cell.better('shuffled')}" if found else ""
+    gain = cell.gains.get("shuffled")
+    return f"{signed(gain)}{MARKS['shuffled'] * cell.better('shuffled')}" if gain else ""
 
 
 def signed(gain: Gain) -> str:
     """A gain with its interval."""
-    found = gain.interval
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    interval = gain.interval
+    return f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 SECOND_LINES = "Second lines: the gain over shuffled users with its 95% interval; it is what is personal."
@@ -77,10 +77,10 @@ def legend(board: Board, table: Table, gains: str = SECOND_LINES) -> list[str]:
     }
     compared = [kind for kind in KINDS if board.compared(kind)]
     if compared:
-        told = ", ".join(f"{MARKS[kind]} {words[kind]}" for kind in compared)
+        explained = ", ".join(f"{MARKS[kind]} {words[kind]}" for kind in compared)
         worse = f", {WORSE} worse than {board.over['baseline']}" if "baseline" in compared else ""
         said.append(
-            f"{told}{worse}: p < 0.05, paired bootstrap over users, corrected by Holm's method within the table."
+            f"{explained}{worse}: p < 0.05, paired bootstrap over users, corrected by Holm's method within the table."
         )
     if "shuffled" in compared:
         said.append(gains)

@@ -55,7 +55,7 @@ class Bench:
     def __init__(self, rounds: int, model: str = MODEL, encoder: str = ENCODER, device: str = "cpu") -> None:
         self.rounds = rounds
         self.section = {"name": "causal", "model": model, "device": device}
-        # No prompt is kept: what one method has read must not help the next.
+        # No prompt is cached: what one method has read must not help the next.
         backbone: Any = build_backbone({**self.section, "prompt_cache": 0})
         # Answers of full length: every method decodes as many tokens.
         backbone._ends = set()

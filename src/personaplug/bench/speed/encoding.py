@@ -48,7 +48,7 @@ def encoding(bench: Bench) -> list[Ratio]:
     runs: dict[str, Callable[[int], Any]] = {"unit": lambda n: unit.encode(given[n])}
     runs |= {name: _encodes(encoder, given) for name, encoder in arms.items()}
     medians = timed(runs, bench.rounds)
-    found = [
+    ratios = [
         Ratio.of(
             f"encoding-{name}",
             medians["unit"] / medians[name],
@@ -58,7 +58,7 @@ def encoding(bench: Bench) -> list[Ratio]:
         )
         for name in arms
     ]
-    return [*found, again(bench.encoder, given[0])]
+    return [*ratios, again(bench.encoder, given[0])]
 
 
 def _encodes(encoder: Any, given: list[list[str]]) -> Callable[[int], Any]:

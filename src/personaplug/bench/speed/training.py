@@ -46,7 +46,7 @@ def training(bench: Bench) -> list[Ratio]:
          "requests_per_user": 8}
     )  # fmt: skip
     short = task.examples("train")
-    found, vectors = [], VectorCache(bench.encoder)
+    ratios, vectors = [], VectorCache(bench.encoder)
     backbone: Any = build_backbone(bench.section)
     for name, place, epochs, is_long, goal in RUNS:
         method = {"name": "plug", "position": name.split("-")[0]}
@@ -54,11 +54,11 @@ def training(bench: Bench) -> list[Ratio]:
         step = Step(build_method(method, backbone, vectors, task.info), examples)
         ratio, medians = compare(step, epochs, bench.rounds)
         words = f"a training step with the persona {place}, in units of the model's bare forward+backward"
-        found.append(Ratio.of(f"training-{name}", ratio, goal, words, medians))
+        ratios.append(Ratio.of(f"training-{name}", ratio, goal, words, medians))
         if epochs == 1:
             words = f"the most memory that a training step with the persona {place} takes, in units of the bare step's"
-            found.append(Ratio.of(f"training-memory-{name}", memory(step), "<= 1.3", words, {}))
-    return found
+            ratios.append(Ratio.of(f"training-memory-{name}", memory(step), "<= 1.3", words, {}))
+    return ratios
 
 
 class Step:
@@ -132,8 +132,8 @@ def memory(step: Step) -> float:
 
 def peak(work: Callable[[], Any]) -> int:
     """The most bytes at once that the work allocates in this process's memory, beyond what is there before."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiled:
         work()
-    events = found.profiler.kineto_results.events()
+    events = profiled.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return int(np.cumsum([size for _, size in changes]).max())

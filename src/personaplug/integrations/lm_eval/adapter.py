@@ -103,8 +103,8 @@ class PersonaplugLM(LM):
             for i, request in enumerate(chunk):
                 alike.setdefault(_sampling(request.args[1]), []).append(i)
             for sampling, rows in alike.items():
-                found = self._backbone.generate([prompts[i] for i in rows], sampling)
-                for i, completion in zip(rows, found, strict=True):
+                completions = self._backbone.generate([prompts[i] for i in rows], sampling)
+                for i, completion in zip(rows, completions, strict=True):
                     answers[i] = completion.text
             self._remember("generate_until", chunk, answers)
             out += answers

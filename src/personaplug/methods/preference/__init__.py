@@ -131,13 +131,13 @@ def shot(behavior: Behavior, show: Show) -> str:
 
 def within(shots: Sequence[str], tokens: int, backbone: Backbone) -> list[str]:
     """The first shots that fit together."""
-    kept = []
+    fitting = []
     for text in shots:
         tokens -= backbone.count(text)
         if tokens < 0:
             break
-        kept.append(text)
-    return kept
+        fitting.append(text)
+    return fitting
 
 
 def with_shots(request: Request, shots: Sequence[str], show: Show) -> tuple[Message, ...]:

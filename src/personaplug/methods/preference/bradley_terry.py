@@ -33,8 +33,8 @@ class Belief:
 def updated(prior: Belief, pairs: Floats) -> Belief:
     """The belief after pairs [n, r], each the preferred answer's vector less the other's.
 
-    The mean is the maximum of a strictly concave function, found by Newton's method; the covariance is Laplace's. The
-    order of the pairs does not matter, and a pair with its contrary only makes the belief surer that both are equal.
+    The mean maximises a strictly concave function (by Newton's method); the covariance is Laplace's. The order of the
+    pairs does not matter, and a pair with its contrary only makes the belief surer that both are equal.
     """
     if not len(prior.mean) or not len(pairs):
         return prior

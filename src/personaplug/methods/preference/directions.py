@@ -56,9 +56,11 @@ def learn(pairs: Floats, owners: NDArray[np.int64], rank: int, decays: tuple[flo
     start = np.concatenate(
         [(left[:, :r] * np.sqrt(size[:r])).ravel(), (np.sqrt(size[:r])[:, None] * right[:r]).ravel()]
     )
-    found = minimize(_loss, start, (pairs, owners, users, r, decays), "L-BFGS-B", jac=True, options={"maxiter": steps})
-    weights, basis = _parts(found.x, users, r)
-    return replace(_with_prior(weights, basis, pairs, owners), steps=int(found.nit))
+    solution = minimize(
+        _loss, start, (pairs, owners, users, r, decays), "L-BFGS-B", jac=True, options={"maxiter": steps}
+    )
+    weights, basis = _parts(solution.x, users, r)
+    return replace(_with_prior(weights, basis, pairs, owners), steps=int(solution.nit))
 
 
 def _loss(
@@ -81,20 +83,20 @@ def _parts(x: Floats, users: int, rank: int) -> tuple[Floats, Floats]:
 
 
 def _with_prior(weights: Floats, basis: Floats, pairs: Floats, owners: NDArray[np.int64]) -> Directions:
-    """The basis turned so that its directions are orthogonal, and a Gaussian over the users' weights on it.
+    """The basis rotated so that its directions are orthogonal, and a Gaussian over the users' weights on it.
 
     Weights fitted from a few pairs are shrunk, so the Gaussian is theirs only to begin with: a few steps of expectation
     maximisation make it that of the users' posteriors (empirical Bayes).
     """
-    left, size, turned = np.linalg.svd(weights @ basis, full_matrices=False)
+    left, size, rotated = np.linalg.svd(weights @ basis, full_matrices=False)
     rank = len(basis)
-    own, turned = left[:, :rank] * size[:rank], turned[:rank]
+    own, rotated = left[:, :rank] * size[:rank], rotated[:rank]
     prior = Belief(own.mean(axis=0), np.cov(own, rowvar=False).reshape(rank, rank) + _LEAST_VARIANCE * np.eye(rank))
-    along = pairs @ turned.T
+    along = pairs @ rotated.T
     of_user = [along[owners == u] for u in range(len(weights))]
     for _ in range(_EXPECTATIONS):
-        found = [updated(prior, own_pairs) for own_pairs in of_user]
-        mean = np.mean([b.mean for b in found], axis=0)
-        spread = np.mean([b.covariance + np.outer(b.mean - mean, b.mean - mean) for b in found], axis=0)
+        posteriors = [updated(prior, own_pairs) for own_pairs in of_user]
+        mean = np.mean([b.mean for b in posteriors], axis=0)
+        spread = np.mean([b.covariance + np.outer(b.mean - mean, b.mean - mean) for b in posteriors], axis=0)
         prior = Belief(mean, spread + _LEAST_VARIANCE * np.eye(rank))
-    return Directions(turned, prior)
+    return Directions(rotated, prior)

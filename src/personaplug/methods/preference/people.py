@@ -64,9 +64,9 @@ class People:
     @staticmethod
     def of_tensors(tensors: Mapping[str, torch.Tensor]) -> People:
         """What `tensors` gave."""
-        found = {k.removeprefix("people."): v.cpu().numpy() for k, v in tensors.items()}
-        texts = tuple((p, a, b) for p, a, b in json.loads(found.pop("texts").tobytes() or b"[]"))
-        return People(**found, texts=texts)
+        arrays = {k.removeprefix("people."): v.cpu().numpy() for k, v in tensors.items()}
+        texts = tuple((p, a, b) for p, a, b in json.loads(arrays.pop("texts").tobytes() or b"[]"))
+        return People(**arrays, texts=texts)
 
 
 def nobody(width: int) -> People:
@@ -96,20 +96,20 @@ def user_vector(history: History, vectors: VectorCache, how: UserVector) -> NDAr
     """A user as a vector [e] of unit length: the mean liked answer minus the mean disliked one; zeros if neither is."""
     total = np.zeros(vectors.width, np.float32)
     for side, sign in (("liked", 1.0), ("disliked", -1.0)):
-        found = answers_of(history, side)
-        if found and how in ("difference", side):
+        answers = answers_of(history, side)
+        if answers and how in ("difference", side):
             signed = sign if how == "difference" else 1.0
-            total += np.float32(signed) * vectors.embed(History(history.user, tuple(found)), ANSWER_TEXT).mean(axis=0)
+            total += np.float32(signed) * vectors.embed(History(history.user, tuple(answers)), ANSWER_TEXT).mean(axis=0)
     return unit(total)
 
 
 def longest(histories: Iterable[History]) -> list[History]:
     """Each user's longest history, in the order of their first."""
-    found: dict[str, History] = {}
+    by_user: dict[str, History] = {}
     for history in histories:
-        if len(history) > len(found.get(history.user, ())):
-            found[history.user] = history
-    return list(found.values())
+        if len(history) > len(by_user.get(history.user, ())):
+            by_user[history.user] = history
+    return list(by_user.values())
 
 
 def digest_of_name(user: str | None) -> int:

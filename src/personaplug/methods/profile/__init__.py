@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from personaplug.core.types import Attribution, History, Profile, Prompt, Request, State
 from personaplug.methods.base import OnTopOfText, text_needs_encoder
-from personaplug.methods.prompts.wording import with_words
+from personaplug.methods.prompts.wording import with_profile
 
 _LEAD = "About this user: "
 _NAME = "profile"  # of the array of a state that holds the words, as UTF-8 bytes
@@ -65,7 +65,9 @@ class Profiled(OnTopOfText):
     def personalize_many(self, requests: Sequence[Request], profiles: Sequence[Profile]) -> list[Prompt]:
         written = self.text_requests(requests, profiles)
         said = self._words(profiles)
-        return [Prompt(with_words(r.messages, words and _LEAD + words)) for r, words in zip(written, said, strict=True)]
+        return [
+            Prompt(with_profile(r.messages, words and _LEAD + words)) for r, words in zip(written, said, strict=True)
+        ]
 
     @override
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:

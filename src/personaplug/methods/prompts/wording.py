@@ -19,7 +19,7 @@ _ROUNDS = 4  # of shortening a text: where it is cut, tokens may merge or split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Budget:
+class TokenBudget:
     """How many tokens items may take.
 
     The items of a prompt share `length - min(request, 0.6 length)` tokens; what one leaves over goes to the next
@@ -29,20 +29,20 @@ class Budget:
     length: int
     backbone: Backbone
 
-    def cut(self, items: Sequence[Behavior], request: Request, wording: Wording) -> list[Behavior]:
+    def fit(self, items: Sequence[Behavior], request: Request, wording: Wording) -> list[Behavior]:
         """The items, shortened to their shares, the input first; one of which nothing would be left is left out."""
         backbone, template = self.backbone, wording.item or "{input}\n{output}\n"
         asked = backbone.count(request.messages[-1].content)
         left = self.length - min(asked, int(_LEAST_REQUEST * self.length))
         left -= backbone.count(wording.joint) * max(len(items) - 1, 0) if wording.item else 0
-        found = []
+        fitting = []
         for n, item in enumerate(items):
             share = left // (len(items) - n)
             short = self._shorten(item, template, share)
             if short is not None:
                 left -= backbone.count(_written(short, template))
-                found.append(short)
-        return found
+                fitting.append(short)
+        return fitting
 
     def _shorten(self, item: Behavior, template: str, share: int) -> Behavior | None:
         for part in ("input", "output"):  # what was answered says more of a user than what was asked
@@ -53,15 +53,15 @@ class Budget:
                 text: str = getattr(item, part)
                 if not text or f"{{{part}}}" not in template:
                     break
-                kept = self.backbone.cut(text, max(self.backbone.count(text) - over, 0)).strip()
-                if not kept and (part == "output" or not item.output or "{output}" not in template):
+                text_left = self.backbone.cut(text, max(self.backbone.count(text) - over, 0)).strip()
+                if not text_left and (part == "output" or not item.output or "{output}" not in template):
                     return None
-                now = {"input": item.input, "output": item.output, part: kept}
+                now = {"input": item.input, "output": item.output, part: text_left}
                 item = dataclasses.replace(item, input=now["input"], output=now["output"])
         return item if self.backbone.count(_written(item, template)) <= share else None
 
 
-def with_items(request: Request, items: Sequence[Behavior], wording: Wording) -> tuple[Message, ...]:
+def with_examples(request: Request, items: Sequence[Behavior], wording: Wording) -> tuple[Message, ...]:
     """The request's messages with the items in them, the best item first; the messages themselves if there are none."""
     if not items:
         return request.messages
@@ -71,15 +71,15 @@ def with_items(request: Request, items: Sequence[Behavior], wording: Wording) ->
         systems = [m for m in before if m.role == "system"]
         return (*systems, *turns, *(m for m in before if m.role != "system"), last)
     joined = wording.joint.join(_written(b, wording.item) for b in items)
-    found = re.search(rf"(?<!\w){re.escape(wording.after)}(?!\w)", last.content) if wording.after else None
-    if found:
-        text = f"{last.content[: found.end()]} {joined}{wording.joint}{last.content[found.end() :].lstrip()}"
+    match = re.search(rf"(?<!\w){re.escape(wording.after)}(?!\w)", last.content) if wording.after else None
+    if match:
+        text = f"{last.content[: match.end()]} {joined}{wording.joint}{last.content[match.end() :].lstrip()}"
     else:
         text = fill(wording.whole, {"items": joined, "request": last.content}, "the task's wording")
     return (*before, dataclasses.replace(last, content=text))
 
 
-def with_words(messages: Sequence[Message], words: str) -> tuple[Message, ...]:
+def with_profile(messages: Sequence[Message], words: str) -> tuple[Message, ...]:
     """The messages with words about the user in the system message; nothing changes if there are none."""
     if not words:
         return tuple(messages)

@@ -13,7 +13,7 @@ from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import Attribution, Behavior, Profile, Prompt, Request
 from personaplug.methods.base import Method
-from personaplug.methods.prompts.wording import Budget, with_items
+from personaplug.methods.prompts.wording import TokenBudget, with_examples
 from personaplug.tasks.base import Wording
 
 
@@ -70,8 +70,8 @@ class Retrieval(Method):
 
     def write(self, request: Request, items: Sequence[Behavior]) -> Prompt:
         """The prompt with these items in it."""
-        kept = Budget(self.config.max_length, self.backbone).cut(items, request, self.wording)
-        return Prompt(with_items(request, kept, self.wording))
+        fitting = TokenBudget(self.config.max_length, self.backbone).fit(items, request, self.wording)
+        return Prompt(with_examples(request, fitting, self.wording))
 
     @override
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:
@@ -90,9 +90,9 @@ def plain_ranker(name: str, what: str) -> type[Retrieval]:
     Raises:
         ConfigError: it is another kind of method, or one that must be trained or looks at the answer.
     """
-    found: type[Any] = registry.find("method", name)
-    if not issubclass(found, Retrieval) or found.trained or found.oracle:
+    ranker: type[Any] = registry.find("method", name)
+    if not issubclass(ranker, Retrieval) or ranker.trained or ranker.oracle:
         raise ConfigError(
             f"method {what!r}: {name!r} among its rankers is no plain ranker; take bm25, dense, recent, ..."
         )
-    return found
+    return ranker

@@ -147,10 +147,10 @@ class Distilled(Retrieval):
     def fit(
         self, train: Sequence[Example], dev: Sequence[Example], training: TrainingConfig, folder: Path
     ) -> TrainingResult:
-        """Score the alternatives of each request (kept beside `folder`, for other seeds too), then train the student.
+        """Score the alternatives of each request (stored beside `folder`, for other seeds too), then train the student.
 
         Raises:
-            ConfigError: no training request has two alternatives to tell apart.
+            ConfigError: no training request has two alternatives that differ.
         """
         self._build(training.seed)
         most = self.config.requests
@@ -175,22 +175,24 @@ class Distilled(Retrieval):
         """Those of the examples that teach something: with two different prompts to choose from."""
         requests = [e.request for e in examples]
         self.cache.query([r.query for r in requests])  # all at once, since one by one takes longer
-        found = self.alternatives(requests, [e.history for e in examples])
-        prompts = [[self.write(r, items) for items in a.items] for r, a in zip(requests, found, strict=True)]
-        kept = [i for i, row in enumerate(prompts) if len({p.messages for p in row}) > 1]
-        with _bar(sum(len(prompts[i]) for i in kept)) as advance:
+        alternatives = self.alternatives(requests, [e.history for e in examples])
+        prompts = [[self.write(r, items) for items in a.items] for r, a in zip(requests, alternatives, strict=True)]
+        useful = [i for i, row in enumerate(prompts) if len({p.messages for p in row}) > 1]
+        with _bar(sum(len(prompts[i]) for i in useful)) as advance:
             scored = ScoreCache(self.backbone, folder.parent).score(
-                [p for i in kept for p in prompts[i]], [examples[i].target for i in kept for _ in prompts[i]], advance
+                [p for i in useful for p in prompts[i]],
+                [examples[i].target for i in useful for _ in prompts[i]],
+                advance,
             )
-        rows = torch.tensor([s.logprob / s.tokens for s in scored]).split([len(prompts[i]) for i in kept])
+        rows = torch.tensor([s.logprob / s.tokens for s in scored]).split([len(prompts[i]) for i in useful])
         return [
             Lesson(
                 requests[i].query,
                 self.unit_query(requests[i]),
-                found[i].vectors,
+                alternatives[i].vectors,
                 torch.softmax(row / self.config.temperature, -1),
             )
-            for i, row in zip(kept, rows, strict=True)
+            for i, row in zip(useful, rows, strict=True)
         ]
 
     @override

@@ -41,8 +41,8 @@ def best(scores: NDArray[np.floating], k: int) -> list[int]:
     >>> best(np.array([0.5, 2.0, 0.5, 1.0]), 3)
     [1, 3, 2]
     """
-    kept = np.arange(len(scores)) if k >= len(scores) else np.flatnonzero(scores >= np.partition(scores, -k)[-k])
-    order: list[int] = kept[np.lexsort((-kept, -scores[kept]))][:k].tolist()
+    candidates = np.arange(len(scores)) if k >= len(scores) else np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    order: list[int] = candidates[np.lexsort((-candidates, -scores[candidates]))][:k].tolist()
     return order
 
 

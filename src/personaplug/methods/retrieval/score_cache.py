@@ -1,4 +1,4 @@
-"""A frozen model's scores of continuations, computed once ever: kept in one SQLite file, chunk by chunk."""
+"""A frozen model's scores of continuations, computed once ever: stored in one SQLite file, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -55,24 +55,24 @@ class ScoreCache:
         keys = [self._key(p, c) for p, c in zip(prompts, continuations, strict=True)]
         uses = Counter(keys)
         with self._open() as db:
-            found = {k: Scored(*row) for k in pairs if (row := db.execute(_READ, (k,)).fetchone())}
-            if progress and found:
-                progress(sum(uses[k] for k in found))
+            known = {k: Scored(*row) for k in pairs if (row := db.execute(_READ, (k,)).fetchone())}
+            if progress and known:
+                progress(sum(uses[k] for k in known))
             # Like lengths together, longest first; the order of the rest is the same after a kill.
-            missing = sorted(pairs.keys() - found.keys(), key=lambda k: (-_size(*pairs[k]), k))
+            missing = sorted(pairs.keys() - known.keys(), key=lambda k: (-_size(*pairs[k]), k))
             for start in range(0, len(missing), self.chunk):
                 piece = missing[start : start + self.chunk]
                 scored = self.backbone.score([pairs[k][0] for k in piece], [pairs[k][1] for k in piece])
                 with db:
                     db.executemany(_WRITE, [(k, s.logprob, s.tokens) for k, s in zip(piece, scored, strict=True)])
-                found |= dict(zip(piece, scored, strict=True))
+                known |= dict(zip(piece, scored, strict=True))
                 if progress:
                     progress(sum(uses[k] for k in piece))
-        return [found[k] for k in keys]
+        return [known[k] for k in keys]
 
     def _key(self, prompt: Prompt, continuation: str) -> bytes:
         if prompt.needs != Conditioning.TEXT:
-            raise ValueError(f"a prompt that needs {prompt.needs} cannot be kept; only text is its own identity")
+            raise ValueError(f"a prompt that needs {prompt.needs} cannot be stored; only text is its own identity")
         whole = [self.backbone.key, [[m.role, m.content] for m in prompt.messages], continuation]
         return hashlib.blake2b(json.dumps(whole).encode(), digest_size=16).digest()
 
