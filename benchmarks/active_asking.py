@@ -34,7 +34,7 @@ from personaplug.pipeline.build import build_encoder
 from personaplug.tasks.personalllm import PersonalLLM
 from personaplug.tasks.simulate.answer_set import AnswerSet
 from personaplug.tasks.simulate.users import Users
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 HERE = Path(__file__).parent
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from personaplug.core.types import Profile
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.models import resolve
 from personaplug.pipeline.build import build_backbone, build_encoder, build_method, build_task
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 HERE = Path(__file__).parent
 BATCH, COPIES, EVALUATIONS = 16, 11, 11

@@ -18,7 +18,7 @@ from personaplug.pipeline import build as assembly
 from personaplug.pipeline.build import RunConfig, build_components
 from personaplug.serve.runtime.service import Loading
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 from remote import vllm_like
 from serving import OPEN, served
 

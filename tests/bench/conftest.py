@@ -23,7 +23,7 @@ from personaplug.methods.base import Method
 from personaplug.pipeline.build import RunConfig
 from personaplug.pipeline.run import Curve
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from personaplug.core.types import Example, Sampling
 from personaplug.pipeline.build import RunConfig, build_components, build_task
 from personaplug.pipeline.fingerprint import pseudonym
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 METHODS = [m for m in registry.names("method") if not registry.find("method", m).needs_preferences]  # LaMP has no pairs
 CONFIGS: dict[str, dict[str, Any]] = {"pplug": {"query_encoder": "frozen"}}

@@ -8,7 +8,7 @@ import torch
 
 from personaplug.core.types import History, Profile
 from personaplug.methods.soft.gate import FEATURES, Gate, features
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 F = len(FEATURES)
 GATED = {"persona_tokens": 1, "pooling": "mean", "text": {"name": "recent", "k": 1}, "gate": True}

@@ -7,7 +7,7 @@ import pytest
 
 from personaplug.core.errors import ConfigError, UnknownNameError
 from personaplug.core.types import Profile
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 RECENT = {"name": "recent", "k": 1}
 

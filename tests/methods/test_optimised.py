@@ -17,7 +17,7 @@ from personaplug.core.types import Behavior, Example, History, Profile, Prompt, 
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.retrieval import Retrieval
 from personaplug.pipeline.artifacts import WEIGHTS
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 TRAINING = TrainingConfig(steps=60, batch_size=16, lr=5e-2, save_every=1000)
 OTHER_NAMES = {"cats": "felines", "cars": "engines", "tea": "infusions", "rain": "showers"}

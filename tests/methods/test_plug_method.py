@@ -18,7 +18,8 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.methods.soft.method import learned_tensors
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import Draw, TrainingConfig
+from personaplug.training.config import TrainingConfig
+from personaplug.training.trainer import Draw
 
 # The simplest plug, whatever the defaults are.
 SIMPLE: dict[str, Any] = {

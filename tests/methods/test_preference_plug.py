@@ -12,7 +12,8 @@ import torch
 from personaplug.core.types import Behavior, Example, History, Profile, Request
 from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.methods.base import Method
-from personaplug.training.trainer import Draw, TrainingConfig
+from personaplug.training.config import TrainingConfig
+from personaplug.training.trainer import Draw
 
 TASTES = ("amber", "birch", "coral")  # words of the tiny model
 SMALL: dict[str, Any] = {"persona_tokens": 1, "start": "random", "history_dropout": 0.9}

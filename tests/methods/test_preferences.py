@@ -21,7 +21,7 @@ from personaplug.methods.base import Method
 from personaplug.methods.preference.bradley_terry import Belief, next_pair, updated, usefulness
 from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, load_tensors, save_pretrained
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 
 class Words(Encoder):

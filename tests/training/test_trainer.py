@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
-from personaplug.training.trainer import Draw, Training, TrainingConfig, newest_checkpoint, plan
+from personaplug.training.config import TrainingConfig
+from personaplug.training.trainer import Draw, Training, newest_checkpoint, plan
 
 
 @given(

@@ -15,7 +15,7 @@ from personaplug.core.errors import ConfigError, did_you_mean
 from personaplug.core.registry import Section
 from personaplug.core.types import Conditioning
 from personaplug.pipeline.build import RunConfig
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 ALL = "all"
 

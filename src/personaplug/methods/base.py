@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from personaplug.backbones.base import Backbone
     from personaplug.encoders.cache.embeddings import VectorCache
     from personaplug.tasks.base import TaskInfo
-    from personaplug.training.trainer import TrainingConfig, TrainingResult
+    from personaplug.training.config import TrainingConfig, TrainingResult
 
 
 class Method(ABC):

@@ -41,11 +41,11 @@ from personaplug.methods.preference.bradley_terry import Belief, next_pair, upda
 from personaplug.methods.preference.directions import learn
 from personaplug.methods.preference.people import longest
 from personaplug.tasks.base import TaskInfo
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     import torch
 
-    from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 Floats = NDArray[np.float64]
 
@@ -141,8 +141,6 @@ class LowRank(OnTopOfText):
         Raises:
             DataError: none of them prefers anything to anything.
         """
-        from personaplug.training.trainer import TrainingResult
-
         del dev, training, folder
         start = time.perf_counter()
         histories = longest(e.history for e in train)

@@ -31,11 +31,10 @@ from personaplug.methods.preference.people import (
     user_vector,
 )
 from personaplug.tasks.base import TaskInfo
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     import torch
-
-    from personaplug.training.trainer import TrainingConfig, TrainingResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +96,6 @@ class Neighbours(Shots):
         Raises:
             DataError: none of them has a history.
         """
-        from personaplug.training.trainer import TrainingResult
-
         del dev, training, folder
         start = time.perf_counter()
         histories = longest(e.history for e in train)

@@ -28,7 +28,7 @@ from personaplug.methods.soft.method import SoftMethod, seeded
 from personaplug.plug import POOLINGS, Plug, PlugConfig
 from personaplug.plug.attribution import influence
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 
 @retired(peers=0, projector_width=0, scale=0.0, query_prefix="", teacher={})

@@ -21,7 +21,7 @@ from personaplug.pipeline.artifacts import ArtifactInfo, ComponentSpec, load_inf
 from personaplug.stores import DEFAULT
 from personaplug.stores.base import Store
 from personaplug.tasks.base import Task, TaskInfo
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True)

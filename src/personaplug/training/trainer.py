@@ -8,6 +8,7 @@ Shapes: b: batch, n: behaviours (padded), e: encoder width.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -15,83 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from personaplug.core.errors import ConfigError
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """How to train; the defaults suit a plug in front of a small model and a few thousand requests.
-
-    Attributes:
-        steps: optimizer steps; 0 means `epochs` passes over the training requests.
-        epochs: passes, where `steps` is 0.
-        batch_size: requests in a step on one device.
-        accumulate: batches whose gradients are added up before a step.
-        lr: peak learning rate of AdamW.
-        lr_schedule: how it falls after the warm-up.
-        warmup: share of the steps over which the learning rate rises from 0.
-        weight_decay: of AdamW.
-        max_grad_norm: gradients are clipped to this norm.
-        seed: decides initial weights, batches, and dropped behaviours.
-        bucket: requests of like length share batches (chosen within pools of this many batches); 0 is off.
-        log_every: steps between logged losses.
-        eval_every: steps between evaluations on the development requests; 0 is never.
-        save_every: steps between checkpoints.
-        keep: checkpoints kept.
-        report_to: `none`, `tensorboard`, or any integration of transformers.
-    """
-
-    steps: int = 0
-    epochs: float = 2.0
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 1e-3
-    lr_schedule: Literal["linear", "cosine", "constant"] = "linear"
-    warmup: float = 0.05
-    weight_decay: float = 1e-4
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    bucket: int = 64
-    log_every: int = 10
-    eval_every: int = 0
-    save_every: int = 25
-    keep: int = 2
-    report_to: str = "none"
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.steps < 0 or (self.steps == 0 and self.epochs <= 0) or self.lr <= 0:
-            raise ValueError("steps, epochs and lr must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a training did.
-
-    Attributes:
-        steps: optimizer steps.
-        seconds: wall time, that of earlier runs which were killed included.
-        curve: (step, mean loss since the one before).
-        dev_curve: (step, loss on the development requests).
-        resumed_at: the step that this run began at.
-    """
-
-    steps: int
-    seconds: float
-    curve: tuple[tuple[int, float], ...]
-    dev_curve: tuple[tuple[int, float], ...] = ()
-    resumed_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +143,6 @@ class Training:
 
     def _claim_folder(self) -> None:
         """Checkpoints of another configuration must not be continued by mistake."""
-        import dataclasses
-
         mine = dataclasses.asdict(self.config) | {"requests": len(self.lengths)}
         path = self.folder / "training.json"
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from personaplug.bench import results
+from personaplug.bench.answer_sets.charts import correlations_chart, disagreement_chart, majority_chart
 from personaplug.bench.answer_sets.make import BuiltSet
 from personaplug.bench.answer_sets.recipe import Recipe
+from personaplug.bench.report.render import check_installed, fill_page, markup
 from personaplug.core.config import to_mapping
 from personaplug.core.files import write_json
 from personaplug.pipeline.fingerprint import portable
@@ -125,9 +127,6 @@ def render_facts(facts: SetFacts) -> str:
     Raises:
         MissingExtraError: the libraries of the extra `report` are not installed.
     """
-    from personaplug.bench.answer_sets.charts import correlations_chart, disagreement_chart, majority_chart
-    from personaplug.bench.report.render import check_installed, fill_page, markup
-
     check_installed()
     names = [s.name for s in facts.scales]
     charts = {

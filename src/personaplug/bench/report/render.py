@@ -17,6 +17,7 @@ from personaplug.bench.report.summary import Line, Summary
 from personaplug.core.config import to_mapping
 from personaplug.core.errors import DataError
 from personaplug.core.files import write_text
+from personaplug.core.registry import missing_extra
 from personaplug.pipeline.run import Curve
 
 METRIC_NAMES = {
@@ -109,8 +110,6 @@ def check_installed() -> None:
     Raises:
         MissingExtraError: a library of the extra `report` is not installed.
     """
-    from personaplug.core.registry import missing_extra
-
     for library in ("jinja2", "matplotlib"):
         try:
             importlib.import_module(library)

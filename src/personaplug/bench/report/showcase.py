@@ -11,7 +11,7 @@ import numpy as np
 from personaplug.bench.report.summary import main_row
 from personaplug.bench.results import Result
 from personaplug.core.sequences import evenly_spaced
-from personaplug.core.types import Example, Profile, Request
+from personaplug.core.types import Example, Profile, Prompt, Request
 from personaplug.encoders.cache.embeddings import behavior_text
 
 if TYPE_CHECKING:
@@ -141,8 +141,6 @@ def compare_users(
         count: of requests.
         samples: newest outputs shown of each person.
     """
-    from personaplug.core.types import Prompt
-
     asked = {e.history.user for e in examples}
     known = sorted((u for u in personalizer.store.users() if u.user in asked), key=lambda u: (-u.behaviors, u.user))
     if len(known) < 2:

@@ -27,7 +27,8 @@ from personaplug.bench.speed.bench import Bench, Ratio
 from personaplug.core.types import Example, Message
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.build import build_backbone, build_method, build_task
-from personaplug.training.trainer import Draw, TrainingConfig, plan
+from personaplug.training.config import TrainingConfig
+from personaplug.training.trainer import Draw, plan
 
 BATCH, BATCHES = 16, 4
 TURNS = 4  # messages in front of a long prompt's last

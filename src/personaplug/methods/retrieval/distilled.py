@@ -30,7 +30,8 @@ from personaplug.methods.retrieval import Retrieval
 from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.methods.retrieval.score_cache import ScoreCache
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import Draw, Training, TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
+from personaplug.training.trainer import Draw, Training
 
 
 @dataclass(frozen=True, slots=True)
