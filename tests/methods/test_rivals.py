@@ -17,7 +17,7 @@ from personaplug.data.feedback import pair_behavior
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import Method
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig
+from personaplug.training.config import TrainingConfig
 
 LIKE = TaskInfo("like", "choice", options=("yes", "no"), metrics=("accuracy",))
 MOODS = TaskInfo("moods", "multilabel", options=("joy", "fear", "anger"), metrics=("any_match",))

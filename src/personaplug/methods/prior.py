@@ -18,7 +18,7 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.closed import ClosedMethod, tensors_of
 from personaplug.methods.closed.counts import Everybody, Floats, everybody, label_matrix, smoothed
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from personaplug.methods.base import Method
 from personaplug.methods.closed import tensors_of
 from personaplug.methods.prior import Prior, PriorConfig
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from personaplug.methods.closed import ClosedMethod, tensors_of
 from personaplug.methods.closed.counts import LEAST, Everybody, Floats, everybody
 from personaplug.methods.closed.votes import ANSWER, TEXT, Ballot, ballots
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
     import torch

@@ -94,4 +94,4 @@ def _outputs(history: History, behaviors: Sequence[Behavior], vectors: VectorCac
 
 def _unit(history: History, template: str, vectors: VectorCache) -> Floats:
     """Vectors [n, e] of unit length."""
-    return unit(vectors.of(history, template)).astype(np.float64)
+    return unit(vectors.embed(history, template)).astype(np.float64)
