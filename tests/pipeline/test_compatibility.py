@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from personaplug.bench.experiment import read_run
-from personaplug.bench.fingerprint import fingerprint
-from personaplug.bench.plan import entries
+from personaplug.bench.plan import plan_methods
 from personaplug.core import registry
-from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.config import from_mapping
 from personaplug.core.errors import ConfigError
 from personaplug.core.types import History, Profile, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import digest_of
 from personaplug.methods.plug import PlugMethodConfig
 from personaplug.pipeline.artifacts import load_info, load_tensors
+from personaplug.pipeline.build import read_run
+from personaplug.pipeline.fingerprint import fingerprint
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = ROOT / "tests" / "fixtures" / "e4ef43a"
@@ -77,9 +77,9 @@ def test_a_stored_history_has_the_digest_that_it_had(store) -> None:
 def test_runs_have_the_fingerprints_under_which_they_were_measured(name) -> None:
     path = ROOT / "experiments" / f"{name}.toml"
     run = read_run(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    for entry in entries(run, (), True):
+    for entry in plan_methods(run, (), True):
         trained = "train" if entry.cls.trained else ""
-        digest = fingerprint(to_mapping(entry.run), trained=trained, measured="test")
+        digest = fingerprint(entry.run.to_mapping(), trained=trained, measured="test")
         assert digest == EXPECTED["fingerprints"][f"{name}:{entry.label}"], entry.label
 
 

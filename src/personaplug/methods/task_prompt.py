@@ -23,7 +23,7 @@ from personaplug.methods.soft.fitting import Objective, PromptTraining, Targets
 from personaplug.methods.soft.method import SoftMethod, seeded
 from personaplug.plug.instruction import learned_instruction, repeat_words
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
 
 
 class SoftPrompt(nn.Module):

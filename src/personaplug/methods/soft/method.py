@@ -20,7 +20,8 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.methods.base import OnTopOfText
 from personaplug.methods.soft.fitting import PlugTraining, PromptTraining
 from personaplug.tasks.base import TaskInfo
-from personaplug.training.trainer import Training, TrainingConfig, TrainingResult
+from personaplug.training.config import TrainingConfig, TrainingResult
+from personaplug.training.trainer import Training
 
 
 class SoftMethod(OnTopOfText):
