@@ -7,9 +7,11 @@ no other `--include_path` is given.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from personaplug.core.errors import PersonaplugError
+from personaplug.core.registry import missing_extra
 
 TASKS = Path(__file__).parent / "tasks"
 """The folder of the LaMP tasks, for lm_eval's `include_path`."""
@@ -19,16 +21,13 @@ def main() -> None:
     """Run lm_eval's command; what a user can cause is one line on stderr and exit code 2."""
     try:
         try:
-            from lm_eval.__main__ import cli_evaluate
-
-            from personaplug.integrations.lm_eval import adapter  # noqa: F401
+            command = import_module("lm_eval.__main__")
+            import_module("personaplug.integrations.lm_eval.adapter")  # adds itself to the table
         except ModuleNotFoundError as error:
-            from personaplug.core.registry import missing_extra
-
             raise missing_extra("the lm_eval integration", error) from None
         if "--tasks" in sys.argv and "--include_path" not in sys.argv:
             sys.argv += ["--include_path", str(TASKS)]
-        cli_evaluate()
+        command.cli_evaluate()
     except PersonaplugError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
