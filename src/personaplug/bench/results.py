@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,12 @@ def rounded(value: Any, digits: int = 5) -> Any:
 
 def versions() -> dict[str, str]:
     """Python and the libraries that matter, those that are installed."""
-    installed = {"python": platform.python_version()}
+    return {"python": platform.python_version()} | _installed()
+
+
+@cache
+def _installed() -> dict[str, str]:
+    installed = {}
     for name in _LIBRARIES:
         try:
             installed[name] = importlib.metadata.version(name)
@@ -142,6 +148,7 @@ def versions() -> dict[str, str]:
     return installed
 
 
+@cache
 def commit() -> str:
     """The commit of the source that runs, or "" outside a checkout."""
     git = shutil.which("git")

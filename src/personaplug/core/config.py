@@ -8,10 +8,14 @@ import tomllib
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from personaplug.core.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 T = TypeVar("T")
 
@@ -170,14 +174,26 @@ def _without_retired(cls: type[Any], mapping: Mapping[str, Any], where: str) -> 
     return {k: v for k, v in mapping.items() if k not in old}
 
 
-def _check_keys(cls: type[Any], mapping: Mapping[str, Any], where: str) -> None:
-    hints = typing.get_type_hints(cls)
+@cache
+def _validator(cls: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+@cache
+def _field_types(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _check_keys(cls: Any, mapping: Mapping[str, Any], where: str) -> None:
+    hints = _field_types(cls)
     known = {f.name for f in dataclasses.fields(cls) if f.init}
     for key, value in mapping.items():
         if key not in known:
             raise ConfigError(f"{where}: unknown key {key!r}; {did_you_mean(key, known)}")
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            _check_keys(typing.cast("type[Any]", hints[key]), value, f"{where}.{key}")
+            _check_keys(hints[key], value, f"{where}.{key}")
 
 
 def _plain(value: Any) -> Any:
