@@ -38,7 +38,7 @@ def test_the_first_code_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("page", "folders"),
     [
-        ("README.md", ["compare"]),
+        ("docs/results.md", ["compare"]),
         ("docs/ablation.md", ["ablation"]),
         ("results/README.md", ["LaMP_3", "LaMP_4", "chitchat", "movie_like", "studemo"]),
     ],
