@@ -107,6 +107,28 @@ def test_a_resumed_run_follows_the_uninterrupted_ones_curve(tmp_path: Path) -> N
     assert resumed.curve == whole.curve
 
 
+def test_a_training_ends_with_the_weights_of_the_least_development_loss(tmp_path: Path) -> None:
+    def run(folder: Path, steps: int) -> tuple[Training, object]:
+        # A rate at which the loss falls and then rises again.
+        settings = {
+            "steps": steps,
+            "batch_size": 4,
+            "lr": 0.4,
+            "lr_schedule": "constant",
+            "log_every": 1,
+            "eval_every": 1,
+        }
+        made = Training(Line(), collate, [(1, 0)] * 20, TrainingConfig(**settings), folder, quiet=True, dev=4)
+        return made, made.run()
+
+    trained, result = run(tmp_path / "a", 30)
+    losses = dict(result.dev_curve)
+    assert result.best_step == min(losses, key=losses.__getitem__) < 30
+    with torch.no_grad():
+        left = trained.module(**collate([Draw(20 + i, 0) for i in range(4)])).mean().item()
+    assert left == pytest.approx(losses[result.best_step], rel=1e-4)
+
+
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
     training(tmp_path).run()
     newest = newest_checkpoint(tmp_path)
@@ -150,7 +172,7 @@ SCRIPT = """
     import sys, time
     from pathlib import Path
     sys.path.insert(0, {tests!r})
-    from test_training import training
+    from test_trainer import training
     run = training(Path({folder!r}))
     run.on_log = lambda step, loss: time.sleep({pause})
     result = run.run()

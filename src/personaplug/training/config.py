@@ -23,7 +23,8 @@ class TrainingConfig:
         seed: decides initial weights, batches, and dropped behaviours.
         bucket: requests of like length share batches (chosen within pools of this many batches); 0 is off.
         log_every: steps between logged losses.
-        eval_every: steps between evaluations on the development requests; 0 is never.
+        eval_every: steps between evaluations on the development requests; the best weights are taken at the end;
+            0 is never.
         save_every: steps between checkpoints.
         keep: checkpoints kept.
         report_to: `none`, `tensorboard`, or any integration of transformers.
@@ -64,6 +65,7 @@ class TrainingResult:
         curve: (step, mean loss since the one before).
         dev_curve: (step, loss on the development requests).
         resumed_at: the step that this run began at.
+        best_step: the step whose weights were taken; 0: the last one's, nothing was evaluated.
     """
 
     steps: int
@@ -71,3 +73,4 @@ class TrainingResult:
     curve: tuple[tuple[int, float], ...]
     dev_curve: tuple[tuple[int, float], ...] = ()
     resumed_at: int = 0
+    best_step: int = 0

@@ -40,6 +40,7 @@ class Draw:
 Length = tuple[int, int]
 """Token columns of a request: those that keep activations, and those that run without gradients."""
 
+BEST = "best.pt"  # the weights of the least development loss so far
 _GROUP = 2  # batches among which the second length is sorted
 
 
@@ -117,7 +118,9 @@ class Training:
     on_log: Callable[[int, float], None] | None = field(default=None)
 
     def run(self) -> TrainingResult:
-        """Train, resuming from the newest complete checkpoint in `folder`; the module ends with the final weights.
+        """Train, resuming from the newest complete checkpoint in `folder`.
+
+        The module ends with the weights of the least development loss, or the final ones where none was measured.
 
         Raises:
             ConfigError: no training requests, or `folder` holds the checkpoints of another configuration.
@@ -134,12 +137,21 @@ class Training:
         seconds = time.perf_counter() - start
         log = trainer.state.log_history
         return TrainingResult(
+            best_step=self._take_best(log),
             steps=trainer.state.global_step,
             seconds=seconds + before,
             curve=tuple((r["step"], r["loss"]) for r in log if "loss" in r),
             dev_curve=tuple((r["step"], r["eval_loss"]) for r in log if "eval_loss" in r),
             resumed_at=int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0,
         )
+
+    def _take_best(self, log: list[dict[str, Any]]) -> int:
+        """Take the weights of the least development loss; returns their step, 0 if none was measured."""
+        losses = [(r["eval_loss"], r["step"]) for r in log if "eval_loss" in r]
+        if not losses:
+            return 0
+        self.module.load_state_dict(torch.load(self.folder / BEST, weights_only=True))
+        return int(min(losses)[1])
 
     def _claim_folder(self) -> None:
         """Checkpoints of another configuration must not be continued by mistake."""
@@ -217,6 +229,14 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
                 bar.update(task, loss=f"loss {logs['loss']:.3f}")
                 if training.on_log:
                     training.on_log(state.global_step, logs["loss"])
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+            del args, control
+            earlier = [r["eval_loss"] for r in state.log_history if "eval_loss" in r and r["step"] < state.global_step]
+            if metrics["eval_loss"] < min(earlier, default=math.inf):
+                fresh = training.folder / f"{BEST}.new"
+                torch.save(training.module.state_dict(), fresh)
+                fresh.replace(training.folder / BEST)  # whole, or the one before: a kill leaves no half a file
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, control
