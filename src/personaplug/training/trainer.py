@@ -197,7 +197,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def _trainer(training: Training, before: float, bar: Progress) -> Any:
     import transformers
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+    from transformers import PrinterCallback, Trainer, TrainerCallback
 
     config = training.config
     draws = plan(training.lengths, config)
@@ -245,6 +245,24 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
     steps = len(draws) // (config.batch_size * config.accumulate)
     task = bar.add_task("training", total=steps, loss="")
     transformers.utils.logging.set_verbosity_error()
+    arguments = _arguments(training, steps)
+    dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
+    trainer = PlugTrainer(
+        model=training.module,
+        args=arguments,
+        data_collator=training.collate,
+        train_dataset=_Draws(draws),
+        eval_dataset=_Draws(dev) if dev else None,
+        callbacks=[Report()],
+    )
+    trainer.remove_callback(PrinterCallback)  # the bar shows the loss
+    return trainer
+
+
+def _arguments(training: Training, steps: int) -> Any:
+    from transformers import TrainingArguments
+
+    config = training.config
     arguments = TrainingArguments(
         output_dir=str(training.folder),
         max_steps=steps,
@@ -270,14 +288,4 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
         disable_tqdm=True,
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the backbone is on one device; more are for `accelerate launch`
-    dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
-    trainer = PlugTrainer(
-        model=training.module,
-        args=arguments,
-        data_collator=training.collate,
-        train_dataset=_Draws(draws),
-        eval_dataset=_Draws(dev) if dev else None,
-        callbacks=[Report()],
-    )
-    trainer.remove_callback(PrinterCallback)  # the bar shows the loss
-    return trainer
+    return arguments
