@@ -1,4 +1,4 @@
-"""What the tests of the server use: backbones that show all they were given, and a real server on a free port."""
+"""What the tests of the server use: backbones that show all they were given, and the server, called or listening."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from threading import Event, Thread
 from typing import Any
 
 import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
 
 from personaplug.backbones.echo import EchoBackbone
 from personaplug.core import registry
@@ -20,7 +22,7 @@ from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.app import create_app
 from personaplug.serve.http_server import server
-from personaplug.serve.runtime.engine import Threads
+from personaplug.serve.runtime.engine import ThreadPoolEngine
 from personaplug.serve.runtime.service import Served, Service
 from personaplug.serve.settings import Settings
 from personaplug.serve.telemetry.tracing import Tracing
@@ -55,27 +57,45 @@ class Slow(EchoBackbone):
             self.ended.set()
 
 
+class _Calls(httpx.BaseTransport):
+    """Calls an app in the event loop of another thread."""
+
+    def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
+        self._asgi = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._portal = portal
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return self._portal.call(self._whole, request)
+
+    async def _whole(self, request: httpx.Request) -> httpx.Response:
+        response = await self._asgi.handle_async_request(request)
+        body = httpx.ByteStream(await response.aread())
+        return httpx.Response(response.status_code, headers=response.headers, stream=body)
+
+
 OPEN = Settings(open_locally=True, rate=0, user_rate=0)
 
 
 @dataclass(slots=True)
 class Live:
-    """A server that runs."""
+    """A server that runs; without a transport of its own it listens at `url`."""
 
     url: str
     service: Service
     keys: KeyTable
+    transport: httpx.BaseTransport | None = None
 
     def client(self, key: str = "") -> httpx.Client:
         """A client with a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, transport=self.transport)
 
 
 def text_service(path: Path | str, backbone: Any, settings: Settings, methods=("none", "recent")) -> Service:
     """Text methods on a backbone that is no model."""
     store = registry.build("store", "sql", {"url": str(path)})
-    engine = Threads(backbone, settings.rows, settings.waiting)
+    engine = ThreadPoolEngine(backbone, settings.max_running, settings.max_waiting)
     task = TaskInfo("chat", "text", history_text="{input} {output}")
     encoder = VectorCache(registry.build("encoder", "hashing", {"width": 16}), store)
     models = {}
@@ -89,17 +109,26 @@ def text_service(path: Path | str, backbone: Any, settings: Settings, methods=("
 def served(
     service: Service, path: Path | str, report: Path | None = None, tracing: Tracing | None = None
 ) -> Iterator[Live]:
-    """Serve it over real HTTP on a free port."""
+    """Serve it in this process: clients call the app, no socket is opened. A response comes when all of it is there."""
     keys = KeyTable(str(path))
-    running = server(create_app(service, keys, report, tracing), "127.0.0.1", 0)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        thread = Thread(target=running.run, kwargs={"sockets": [listening]})
+    app = create_app(service, keys, report, tracing)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
+        yield Live("http://127.0.0.1:8000", service, keys, _Calls(app, portal))
+
+
+@contextmanager
+def listening(service: Service, path: Path | str, report: Path | None = None) -> Iterator[Live]:
+    """Serve it over real HTTP on a free port: for clients that leave, stream, or are no Python."""
+    keys = KeyTable(str(path))
+    running = server(create_app(service, keys, report), "127.0.0.1", 0)
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        thread = Thread(target=running.run, kwargs={"sockets": [bound]})
         thread.start()
         try:
             while not running.started:
                 time.sleep(0.01)
-            yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", service, keys)
+            yield Live(f"http://127.0.0.1:{bound.getsockname()[1]}", service, keys)
         finally:
             running.should_exit = True
             thread.join()

@@ -12,10 +12,10 @@ from personaplug.core.errors import BusyError, ConfigError, DataError, MismatchE
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.build import RunConfig, build_components
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.tasks.base import TaskInfo
 from remote import Reply, scripted
-from serving import OPEN, served, text_service
+from serving import OPEN, listening, text_service
 
 
 def built(url: str, **more):
@@ -48,7 +48,7 @@ def ask(text: str) -> Prompt:
 def ours(tmp_path_factory):
     """Our own server, as OpenAI's client sees any."""
     path = tmp_path_factory.mktemp("served") / "users.db"
-    with served(text_service(path, EchoBackbone(), OPEN, ("none",)), path) as live:
+    with listening(text_service(path, EchoBackbone(), OPEN, ("none",)), path) as live:
         yield built(f"{live.url}/v1", model="echo:none", parallel=4)
 
 
@@ -179,9 +179,9 @@ def recent(tmp_path, monkeypatch):
             run = RunConfig.parse(backbone=section, encoder={}, method={"name": "recent", "k": 1})
             build_components(run, info, None).save(tmp_path / "recent", {}, {})
             path = tmp_path / "users.db"
-            loading = Loading(registry.build("store", "sql", {"url": str(path)}), OPEN)
+            loading = ModelLoader(registry.build("store", "sql", {"url": str(path)}), OPEN)
             loading.add(str(tmp_path / "recent"))
-            with served(loading.service(), path) as live, live.client() as client:
+            with listening(loading.service(), path) as live, live.client() as client:
                 added = client.post("/v1/users/ada/history", json={"id": "1", "input": "what", "output": "red"})
                 added.raise_for_status()
                 body = {"model": "m:recent", "user": "ada", "messages": [{"role": "user", "content": "and now?"}]}

@@ -16,7 +16,7 @@ from personaplug.core.errors import DataError, MismatchError, ModelError
 from personaplug.core.types import Behavior, Example, History, Message, Profile, Prompt, Request, Sampling
 from personaplug.pipeline import build as assembly
 from personaplug.pipeline.build import RunConfig, build_components
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.config import TrainingConfig
 from remote import vllm_like
@@ -152,7 +152,7 @@ def test_a_server_of_ours_puts_a_plug_in_front_of_a_model_that_runs_elsewhere(ll
     answers = []
     section = {"name": "vllm", "base_url": seen.url, "served": "served"}
     for n, settings in enumerate((OPEN, dataclasses.replace(OPEN, backbone=section))):
-        loading = Loading(registry.build("store", "sql", {"url": str(tmp_path / f"{n}.db")}), settings)
+        loading = ModelLoader(registry.build("store", "sql", {"url": str(tmp_path / f"{n}.db")}), settings)
         loading.add(str(tmp_path / "plug"))
         path = tmp_path / f"{n}.db"
         with served(loading.service(), path) as live, live.client() as client:

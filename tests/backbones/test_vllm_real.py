@@ -21,7 +21,7 @@ from personaplug.core.errors import DataError, ModelError
 from personaplug.core.types import Completion, Message, Prompt, Sampling
 from personaplug.methods.plug import PlugMethod
 from personaplug.pipeline.build import RunConfig, build_components
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.serve.settings import Settings
 from personaplug.tasks.base import TaskInfo
 from serving import served
@@ -224,7 +224,7 @@ def plug(here, tmp_path):
 def test_a_server_of_ours_gives_each_user_their_own_answers(plug, tmp_path) -> None:
     settings = Settings(open_locally=True, rate=0, user_rate=0, backbone={"name": "vllm", "base_url": URL})
     path = tmp_path / "users.db"
-    loading = Loading(registry.build("store", "sql", {"url": str(path)}), settings)
+    loading = ModelLoader(registry.build("store", "sql", {"url": str(path)}), settings)
     loading.add(str(plug))
     asked = {"model": f"{NAME}:plug", "messages": [{"role": "user", "content": "What should I do tonight?"}]}
     with served(loading.service(), path) as live, live.client() as client:

@@ -15,7 +15,7 @@ from personaplug.core import registry
 from personaplug.core.errors import MismatchError
 from personaplug.core.types import Conditioning, Message, Prompt, Sampling
 from remote import vllm_like
-from serving import OPEN, served, text_service
+from serving import OPEN, listening, text_service
 
 PROMPTS = [Prompt((Message("user", text),)) for text in ("a b c", "tell me more please", "no")]
 
@@ -25,7 +25,7 @@ def served_elsewhere(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory
     """Servers for the backbones whose models run elsewhere, and how those are built."""
     path = tmp_path_factory.mktemp("served") / "users.db"
     with (
-        served(text_service(path, EchoBackbone(), OPEN, ("none",)), path) as chats,
+        listening(text_service(path, EchoBackbone(), OPEN, ("none",)), path) as chats,
         vllm_like(tiny_causal, "tiny") as completions,
     ):
         yield {

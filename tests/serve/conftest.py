@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from personaplug.core import registry
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
+from personaplug.serve.runtime.service import Service
 from personaplug.tasks.base import TaskInfo
-from serving import OPEN, Live, Parrot, served, text_service
+from serving import OPEN, Live, Parrot, listening, served, text_service
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,33 @@ def parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
+def listening_parrot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The same, over real HTTP."""
+    path = tmp_path_factory.mktemp("parrot") / "users.db"
+    with listening(text_service(path, Parrot(), OPEN), path) as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
 def tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A server of a plug of a tiny random model."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with served(tiny_service(tiny_causal, folder), folder / "users.db") as live:
+        yield live
+
+
+@pytest.fixture(scope="module")
+def listening_tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """The same, over real HTTP."""
+    folder = tmp_path_factory.mktemp("tiny")
+    with listening(tiny_service(tiny_causal, folder), folder / "users.db") as live:
+        yield live
+
+
+def tiny_service(tiny_causal: Path, folder: Path) -> Service:
+    """A plug of a tiny random model with the methods `none` and `recent` beside it."""
     from personaplug.pipeline.build import RunConfig, build_components
 
-    folder = tmp_path_factory.mktemp("tiny")
     run = RunConfig.parse(
         backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
         encoder={"name": "hashing", "width": 16},
@@ -34,7 +57,6 @@ def tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     info = TaskInfo("chat", "text", history_text="{input} {output}")
     build_components(run, info, None).save(folder / "plug", {}, {})
-    loading = Loading(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
-    loading.beside(loading.add(str(folder / "plug")), "recent")
-    with served(loading.service(), folder / "users.db") as live:
-        yield live
+    loader = ModelLoader(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
+    loader.add_untrained(loader.add(str(folder / "plug")), "recent")
+    return loader.service()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from personaplug.core import registry
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.tasks.base import TaskInfo
 from serving import OPEN, Live, Parrot, served, text_service
 
@@ -35,8 +35,8 @@ def choosing(tiny_causal: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     # As learned from people who differ in anything: nothing is expected of a new one.
     made.method.load_tensors({"basis": torch.eye(32), "mean": torch.zeros(32), "covariance": torch.eye(32)})
     made.save(folder / "lowrank", {}, {})
-    loading = Loading(
-        registry.build("store", "sql", {"url": str(folder / "users.db")}), replace(OPEN, rows=3, waiting=9)
+    loading = ModelLoader(
+        registry.build("store", "sql", {"url": str(folder / "users.db")}), replace(OPEN, max_running=3, max_waiting=9)
     )
     loading.add(str(folder / "lowrank"))
     with served(loading.service(), folder / "users.db") as live:

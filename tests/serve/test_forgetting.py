@@ -71,7 +71,7 @@ def test_no_prompt_with_a_text_that_went_is_left_in_memory(tiny_server: Live, ch
 def test_prompts_that_wait_while_others_are_forgotten_are_forgotten_when_they_are_read(tiny_server: Live) -> None:
     scheduler = tiny_server.service.engines[0]
     long, short = (Prompt((Message("user", text),)) for text in ("a long one", "the canary waits"))
-    running = [scheduler.submit(long, Sampling(max_tokens=30)) for _ in range(OPEN.rows)]
+    running = [scheduler.submit(long, Sampling(max_tokens=30)) for _ in range(OPEN.max_running)]
     waiting = scheduler.submit(short, Sampling(max_tokens=2))
     scheduler.forget_prompts()
     for answer in [*running, waiting]:

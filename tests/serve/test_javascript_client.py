@@ -25,11 +25,11 @@ def installed(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_javascript_client_gets_what_it_knows(tiny_server: Live, tmp_path: Path) -> None:
+def test_the_javascript_client_gets_what_it_knows(listening_tiny_server: Live, tmp_path: Path) -> None:
     run = installed(tmp_path)
-    tiny_server.service.store.add([Behavior("ada", "1", "tell me more", "red please")])
+    listening_tiny_server.service.store.add([Behavior("ada", "1", "tell me more", "red please")])
     plug, bare = "tiny-causal:plug", "tiny-causal:none"
-    command = [*run, f"{tiny_server.url}/v1", plug, bare]
+    command = [*run, f"{listening_tiny_server.url}/v1", plug, bare]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

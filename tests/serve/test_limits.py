@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from personaplug.serve.http_server import is_loopback
 from personaplug.serve.runtime.service import Served
 from personaplug.serve.security.api_keys import Limits, make_key
-from personaplug.serve.security.rate_limits import Buckets
-from serving import OPEN, Live, Parrot, Slow, served, text_service
+from personaplug.serve.security.rate_limits import RateLimiter
+from serving import OPEN, Live, Parrot, Slow, listening, served, text_service
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}
 
@@ -30,7 +30,7 @@ CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]
 @given(st.lists(st.floats(0, 3)), st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([0.0, 2.0]))
 def test_a_bucket_gives_no_more_than_its_rate_and_a_burst(waits, rate, burst) -> None:
     now = 0.0
-    buckets = Buckets(burst, clock=lambda: now)
+    buckets = RateLimiter(burst, clock=lambda: now)
     given_ = 0
     for wait in waits:
         now += wait
@@ -38,14 +38,14 @@ def test_a_bucket_gives_no_more_than_its_rate_and_a_burst(waits, rate, burst) ->
         given_ += left == 0
         assert given_ <= max(rate * burst, 1) + rate * now + 1e-6
         if left:
-            assert Buckets.take(buckets, "another", rate) == 0 or "another" in buckets._buckets
+            assert RateLimiter.take(buckets, "another", rate) == 0 or "another" in buckets._buckets
             now += left + 1e-9
             assert buckets.take("k", rate) == 0  # what it says is enough to wait
             given_ += 1
 
 
 def test_no_rate_is_no_limit() -> None:
-    buckets = Buckets(1, clock=lambda: 0.0)
+    buckets = RateLimiter(1, clock=lambda: 0.0)
     assert [buckets.take("k", 0) for _ in range(1000)] == [0.0] * 1000
 
 
@@ -99,7 +99,7 @@ def test_a_key_has_limits_of_its_own_within_those_of_the_server(path) -> None:
 
 def test_what_is_too_large_is_refused_without_being_read_to_its_end(path) -> None:
     small = replace(OPEN, body_bytes=5_000, history_bytes=9_000)
-    with served(text_service(path, Parrot(), small), path) as live, live.client() as web:
+    with listening(text_service(path, Parrot(), small), path) as live, live.client() as web:
         large = CHAT | {"messages": [{"role": "user", "content": "x" * 6_000}]}
         refused = web.post("/v1/chat/completions", json=large)
         assert refused.status_code == 413
@@ -118,7 +118,7 @@ def test_what_is_too_large_is_refused_without_being_read_to_its_end(path) -> Non
 
 
 def test_a_full_queue_is_told_at_once_with_when_to_come_back(path) -> None:
-    service = text_service(path, Slow(), replace(OPEN, rows=1, waiting=1))
+    service = text_service(path, Slow(), replace(OPEN, max_running=1, max_waiting=1))
     with served(service, path) as live, live.client() as web, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(web.post, "/v1/chat/completions", json=CHAT | {"max_tokens": 40}) for _ in range(4)]
         found = [f.result() for f in asked]
@@ -130,7 +130,7 @@ def test_no_persona_is_made_for_whom_there_is_no_room(path, monkeypatch) -> None
     made = []
     build = Served.build_prompts
     monkeypatch.setattr(Served, "build_prompts", lambda self, batch: made.extend(batch) or build(self, batch))
-    service = text_service(path, Slow(), replace(OPEN, rows=1, waiting=1))
+    service = text_service(path, Slow(), replace(OPEN, max_running=1, max_waiting=1))
     with served(service, path) as live, live.client() as web, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(web.post, "/v1/chat/completions", json=CHAT | {"max_tokens": 40}) for _ in range(4)]
         assert sorted(f.result().status_code for f in asked) == [200, 200, 503, 503]
@@ -152,7 +152,7 @@ def test_an_answer_that_takes_too_long_is_ended(path) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_nothing_is_computed_for_a_client_who_has_gone(path, stream) -> None:
     slow = Slow()
-    with served(text_service(path, slow, OPEN), path) as live:
+    with listening(text_service(path, slow, OPEN), path) as live:
         with closing(HTTPConnection(live.url.removeprefix("http://"), timeout=20)) as connection:
             body = json.dumps(CHAT | {"max_tokens": 4000, "stream": stream})
             connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
@@ -181,7 +181,7 @@ def test_on_shutdown_what_is_under_way_is_finished(path) -> None:
             answers.append(web.post("/v1/chat/completions", json=CHAT | {"max_tokens": 50}))
 
     slow = Slow()
-    with served(text_service(path, slow, OPEN), path) as live:
+    with listening(text_service(path, slow, OPEN), path) as live:
         thread = Thread(target=ask, args=(live,))
         thread.start()
         while not slow.said:
@@ -192,7 +192,7 @@ def test_on_shutdown_what_is_under_way_is_finished(path) -> None:
 
 def test_a_connection_that_dawdles_is_closed_and_the_others_are_served(path, monkeypatch) -> None:
     monkeypatch.setattr("personaplug.serve.http_server.HEADER_SECONDS", 0.3)
-    with served(text_service(path, Parrot(), replace(OPEN, body_seconds=0.3)), path) as live, live.client() as web:
+    with listening(text_service(path, Parrot(), replace(OPEN, body_seconds=0.3)), path) as live, live.client() as web:
         place = urlsplit(live.url)
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
         late = head + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"

@@ -16,11 +16,11 @@ ASK = [{"role": "user", "content": "what is your favourite colour"}]
 
 
 @pytest.fixture(scope="module")
-def client(tiny_server: Live) -> Iterator[openai.OpenAI]:
-    tiny_server.service.store.add(
+def client(listening_tiny_server: Live) -> Iterator[openai.OpenAI]:
+    listening_tiny_server.service.store.add(
         [Behavior("ada", str(i), "tell me more", text, at=100.0 * i) for i, text in enumerate(("red", "blue please"))]
     )
-    with openai.OpenAI(base_url=f"{tiny_server.url}/v1", api_key="none", max_retries=0) as made:
+    with openai.OpenAI(base_url=f"{listening_tiny_server.url}/v1", api_key="none", max_retries=0) as made:
         yield made
 
 
@@ -38,8 +38,8 @@ def test_naming_the_user_makes_the_answer_theirs_and_says_so(client) -> None:
     assert {"overhead", "profile", "personalize", "queue", "first_token", "generate", "total"} <= set(said["timings"])
 
 
-def test_an_answer_over_http_is_the_libraries_own(client, tiny_server) -> None:
-    model = tiny_server.service.models[PLUG]
+def test_an_answer_over_http_is_the_libraries_own(client, listening_tiny_server) -> None:
+    model = listening_tiny_server.service.models[PLUG]
     own = model.personalizer.answer("ada", ASK[0]["content"], Sampling(max_tokens=6))
     assert (
         client.chat.completions.create(model=PLUG, messages=ASK, user="ada", max_tokens=6).choices[0].message.content
@@ -47,7 +47,7 @@ def test_an_answer_over_http_is_the_libraries_own(client, tiny_server) -> None:
     )
 
 
-def test_the_strength_of_a_persona_is_the_requests_to_choose(client, tiny_server) -> None:
+def test_the_strength_of_a_persona_is_the_requests_to_choose(client, listening_tiny_server) -> None:
     def said(user: str | None, **own) -> str:
         extra = {"user": user} if user else {}
         answer = client.chat.completions.create(
@@ -55,7 +55,7 @@ def test_the_strength_of_a_persona_is_the_requests_to_choose(client, tiny_server
         )
         return answer.choices[0].message.content
 
-    model = tiny_server.service.models[PLUG]
+    model = listening_tiny_server.service.models[PLUG]
     for strength in (0.0, 1.0, 3.0):
         own = model.personalizer.answer("ada", ASK[0]["content"], Sampling(max_tokens=8, strength=strength))
         assert said("ada", strength=strength) == own
@@ -161,10 +161,10 @@ def test_the_models_are_listed_and_a_wrong_name_gets_the_right_one(client) -> No
         client.chat.completions.create(model="tiny-causal:plugg", messages=ASK)
 
 
-def test_embeddings_are_the_encoders_vectors(client, tiny_server) -> None:
+def test_embeddings_are_the_encoders_vectors(client, listening_tiny_server) -> None:
     texts = ["red blue", "yes"]
     found = client.embeddings.create(model="hashing", input=texts)
-    own = tiny_server.service.encoders["hashing"].encode(texts)
+    own = listening_tiny_server.service.encoders["hashing"].encode(texts)
     np.testing.assert_allclose([row.embedding for row in found.data], own, rtol=1e-6)
     plain = client.embeddings.create(model="hashing", input=texts[0], encoding_format="float")
     np.testing.assert_allclose(plain.data[0].embedding, own[0], rtol=1e-6)

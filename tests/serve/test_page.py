@@ -15,7 +15,7 @@ import pytest
 from chromium import find_chromium
 from personaplug.serve.security.api_keys import make_key
 from personaplug.serve.settings import Settings
-from serving import OPEN, Live, Parrot, served, text_service
+from serving import OPEN, Live, Parrot, listening, text_service
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -81,7 +81,7 @@ def live(parrot, tmp_path_factory) -> Iterator[Live]:
     folder = tmp_path_factory.mktemp("page")
     (folder / "report.html").write_text(REPORT)
     service = text_service(folder / "users.db", parrot, OPEN, ("none", "recent", "dense"))
-    with served(service, folder / "users.db", folder / "report.html") as server:
+    with listening(service, folder / "users.db", folder / "report.html") as server:
         yield server
 
 
@@ -466,7 +466,7 @@ def test_nobody_there_yet_leads_to_people_to_try(browser, live):
 
 def test_a_server_with_keys_asks_for_one_and_tells_what_a_key_may_not(browser, tmp_path):
     path = tmp_path / "users.db"
-    with served(text_service(path, Parrot(), Settings(rate=0, user_rate=0)), path) as live:
+    with listening(text_service(path, Parrot(), Settings(rate=0, user_rate=0)), path) as live:
         writer, reader = (make_key(live.keys, scopes=s)[1] for s in (["read", "write"], ["read"]))
         with live.client(writer) as web:
             web.post("/v1/users/ada/history", json=ADA)
@@ -489,7 +489,7 @@ def test_a_server_that_has_gone_is_told_of_in_one_line(browser, tmp_path):
     path = tmp_path / "users.db"
     context = browser.new_context(viewport=WIDE)
     page = context.new_page()
-    with served(text_service(path, Parrot(), OPEN), path) as live, live.client() as web:
+    with listening(text_service(path, Parrot(), OPEN), path) as live, live.client() as web:
         web.post("/v1/users/ada/history", json=ADA)
         page.goto(f"{live.url}/")
         expect(page.locator(".ideas .chip").first).to_be_visible()

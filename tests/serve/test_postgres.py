@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import postgres
-from serving import OPEN, Live, Parrot, served, text_service
+from serving import OPEN, Live, Parrot, listening, text_service
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def ask(web: httpx.Client, user: str) -> str:
 
 @pytest.fixture
 def live(postgres_url: str) -> Iterator[Live]:
-    with served(text_service(postgres_url, Parrot(), OPEN), postgres_url) as running:
+    with listening(text_service(postgres_url, Parrot(), OPEN), postgres_url) as running:
         yield running
 
 
@@ -55,7 +55,7 @@ def test_what_the_database_cannot_keep_is_refused_by_name_and_the_rest_is_kept(l
 
 def test_servers_on_one_database_see_each_others_changes(live: Live, postgres_url: str) -> None:
     with (
-        served(text_service(postgres_url, Parrot(), OPEN), postgres_url) as other,
+        listening(text_service(postgres_url, Parrot(), OPEN), postgres_url) as other,
         live.client() as here,
         other.client() as there,
     ):
@@ -75,7 +75,7 @@ def test_while_the_database_is_away_requests_are_refused_in_one_line_and_then_se
     with (
         postgres.throwaway() as server,
         postgres.database(server.url) as url,
-        served(text_service(url, Parrot(), OPEN), url) as live,
+        listening(text_service(url, Parrot(), OPEN), url) as live,
         live.client() as web,
     ):
         web.post("/v1/users/ada/history", json={"id": "1", "output": "a wren"}).raise_for_status()

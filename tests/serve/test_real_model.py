@@ -10,9 +10,9 @@ import pytest
 
 from personaplug.core import registry
 from personaplug.core.types import Behavior, Sampling
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.tasks.base import TaskInfo
-from serving import OPEN, served
+from serving import OPEN, listening
 
 ASK = [{"role": "user", "content": "Any plans for tonight?"}]
 
@@ -29,10 +29,10 @@ def test_a_plug_of_the_small_model_is_served(tmp_path: Path) -> None:
     build_components(run, info, None).save(tmp_path / "plug", {}, {})
     store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})
     store.add([Behavior("ada", str(i), "How are you?", text) for i, text in enumerate(("grand!!", "so tired"))])
-    loading = Loading(store, replace(OPEN, openvino=True))
+    loading = ModelLoader(store, replace(OPEN, openvino=True))
     loading.add(str(tmp_path / "plug"))
-    loading.beside(loading.models["smollm2-135m:plug"], "bm25")
-    with served(loading.service(), tmp_path / "users.db") as live:
+    loading.add_untrained(loading.models["smollm2-135m:plug"], "bm25")
+    with listening(loading.service(), tmp_path / "users.db") as live:
         own = live.service.models["smollm2-135m:plug"].personalizer
         alone = own.answer("ada", ASK[0]["content"], Sampling(max_tokens=8))
         with openai.OpenAI(base_url=f"{live.url}/v1", api_key="none", max_retries=0) as client:

@@ -16,7 +16,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.types import Behavior, Message, Prompt
 from personaplug.methods.none import NoMethod
 from personaplug.pipeline.personalizer import Personalizer
-from personaplug.serve.runtime.service import Loading
+from personaplug.serve.runtime.loader import ModelLoader
 from serving import OPEN, Parrot, served, text_service
 
 
@@ -53,8 +53,7 @@ def test_a_write_is_prepared_behind_the_requests_and_a_deletion_shows_at_once(tm
             said = web.post("/v1/chat/completions", json=ask).json()["choices"][0]["message"]["content"]
             return said.split("known: ")[1].split(" ")[0]
 
-        for id_ in ("one", "two"):
-            web.post("/v1/users/ada/history", json={"id": id_, "output": id_})
+        web.post("/v1/users/ada/history", json=[{"id": id_, "output": id_} for id_ in ("one", "two")])
         assert answer() == "one,two"
         method.may_go_on.clear()
         web.post("/v1/users/ada/history", json={"id": "three", "output": "three"})
@@ -134,7 +133,7 @@ def test_what_several_methods_share_is_loaded_once(tiny_causal: Path, tmp_path: 
         assembled.save(tmp_path / name, {}, {})
     store = registry.build("store", "sql", {"url": str(tmp_path / "users.db")})
     store.add([Behavior("ada", "1", "a", "b")])
-    loading = Loading(store, OPEN)
+    loading = ModelLoader(store, OPEN)
     loading.add(str(tmp_path / "one"))
     loading.add(str(tmp_path / "two"))
     loading.add(str(tmp_path / "two"), "named")

@@ -57,7 +57,7 @@ def test_the_environment_asks_for_spans_and_says_where_to(monkeypatch, capsys) -
         tracing_of({"OTEL_TRACES_EXPORTER": "zipkin"})
     tracing = tracing_of({"OTEL_TRACES_EXPORTER": "console", "OTEL_SERVICE_NAME": "mine"})
     assert tracing is not None
-    tracing.note("GET", "/healthz", 200, 0.1, {}, {})
+    tracing.record("GET", "/healthz", 200, 0.1, {}, {})
     tracing.close()
     shown = capsys.readouterr().out
     assert "GET /healthz" in shown

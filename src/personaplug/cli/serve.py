@@ -42,9 +42,18 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     user_rate: Annotated[
         float, typer.Option(min=0, metavar="N", help="Requests a second for one user; 0 for no limit.")
     ] = 10,
-    rows: Annotated[int, typer.Option(min=1, metavar="N", help="Answers decoded together.")] = 16,
-    batch_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="Tokens of these; 0 for no limit.")] = 65_536,
-    waiting: Annotated[int, typer.Option(min=1, metavar="N", help="Answers that may wait for that.")] = 256,
+    max_running: Annotated[
+        int, typer.Option("--max-running", "--rows", min=1, metavar="N", help="Answers decoded together.")
+    ] = 16,
+    max_batch_tokens: Annotated[
+        int,
+        typer.Option(
+            "--max-batch-tokens", "--batch-tokens", min=0, metavar="N", help="Tokens that these hold; 0 for no limit."
+        ),
+    ] = 65_536,
+    max_waiting: Annotated[
+        int, typer.Option("--max-waiting", "--waiting", min=1, metavar="N", help="Answers that may wait for that.")
+    ] = 256,
     openvino: Annotated[
         bool | None,
         typer.Option(
@@ -80,9 +89,9 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         open_locally=is_loopback(host),
         rate=rate,
         user_rate=user_rate,
-        rows=rows,
-        batch_tokens=batch_tokens,
-        waiting=waiting,
+        max_running=max_running,
+        max_batch_tokens=max_batch_tokens,
+        max_waiting=max_waiting,
         request_seconds=seconds,
         openvino=openvino,
         backbone=_backbone(sets),
@@ -149,15 +158,15 @@ def _named(artifacts: list[str]) -> list[tuple[str, str]]:
 def _service(named: list[tuple[str, str]], store: Store, settings: Settings) -> Service:
     """Load everything that was named."""
     from personaplug.core import registry
-    from personaplug.serve.runtime.service import Loading
+    from personaplug.serve.runtime.loader import ModelLoader
 
-    loading, known = Loading(store, settings), registry.names("method")
+    loader, known = ModelLoader(store, settings), registry.names("method")
     first: Served | None = None
     for label, place in named:
         if place in known and first is not None:
-            loading.beside(first, place)
+            loader.add_untrained(first, place)
         else:
             err().print(f"loading {safe(place)} …", markup=False)
-            served = loading.add(place, label)
+            served = loader.add(place, label)
             first = first or served
-    return loading.service()
+    return loader.service()

@@ -1,4 +1,4 @@
-"""The server as an ASGI app: routes, the door before them, the page behind them."""
+"""The server as an ASGI app: the middlewares, the routes behind them, and the page."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
 from personaplug.models.allocator import give_back_memory
-from personaplug.serve.openai import errors as faults
-from personaplug.serve.openai.errors import Refusal
-from personaplug.serve.routes import chat, demo, history, report, users
+from personaplug.serve.openai.errors import ApiError, install_handlers
+from personaplug.serve.routes import chat, demo, history, models, report, users
 from personaplug.serve.routes import map as projection
 from personaplug.serve.runtime.service import Service
 from personaplug.serve.security.api_keys import KeyRing
-from personaplug.serve.security.context import Let
-from personaplug.serve.security.middleware import Door
-from personaplug.serve.security.rate_limits import Buckets
+from personaplug.serve.security.context import CurrentAccess
+from personaplug.serve.security.middleware import AuthMiddleware, LimitMiddleware, TelemetryMiddleware
+from personaplug.serve.security.rate_limits import RateLimiter
 from personaplug.serve.telemetry.metrics import Metrics
 from personaplug.serve.telemetry.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable
@@ -39,10 +40,10 @@ def create_app(
     """The app that serves a service; closing the app closes all of them.
 
     Args:
-        service: what is served.
-        keys: who is let in.
+        service: the models and the users.
+        keys: the API keys.
         report_file: the bench report that the page shows.
-        tracing: what is told of each request, for OpenTelemetry.
+        tracing: exports the spans of each request for OpenTelemetry.
     """
 
     @asynccontextmanager
@@ -64,15 +65,30 @@ def create_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    metrics, buckets = Metrics(service), Buckets(service.settings.burst)
-    app.state.service, app.state.buckets, app.state.metrics = service, buckets, metrics
+    metrics, limiter = Metrics(service), RateLimiter(service.settings.burst)
+    app.state.service, app.state.limiter, app.state.metrics = service, limiter, metrics
     app.state.report = report_file
-    app.add_middleware(Door, service=service, ring=KeyRing(keys), metrics=metrics, buckets=buckets, tracing=tracing)
-    faults.install(app)
-    for router in (chat.router, users.router, history.router, projection.router, demo.router, report.router, state):
+    # Each is put around those before it: a request passes the last one first.
+    app.add_middleware(AuthMiddleware, service=service, ring=KeyRing(keys), limiter=limiter)
+    app.add_middleware(LimitMiddleware, settings=service.settings)
+    app.add_middleware(TelemetryMiddleware, metrics=metrics, tracing=tracing)
+    routers = [m.router for m in (chat, models, users, history, projection, demo, report)] + [state]
+    for router in routers:
         app.include_router(router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    install_handlers(app, [route for router in routers for route in router.routes])
+    app.mount("/", _Page(directory=PAGE, html=True), name="page")
     return app
+
+
+class _Page(StaticFiles):
+    """The page's files; a wrong method is a 405, a file that is not there a 404."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, or an error."""
+        if scope["method"] not in ("GET", "HEAD"):
+            exists = (await asyncio.to_thread(self.lookup_path, path))[1] is not None
+            raise HTTPException(405 if exists else 404)
+        return await super().get_response(path, scope)
 
 
 async def _tidy() -> None:
@@ -94,7 +110,7 @@ async def readyz(request: Request) -> Response:
     service: Service = request.app.state.service
     dead = [m.id for m in service.models.values() if not m.engine.alive]
     try:
-        await service.off(service.store.metadata, "personaplug.ready")
+        await service.in_thread(service.store.metadata, "personaplug.ready")
         store = "ok"
     except PersonaplugError:
         store = "failed"
@@ -104,12 +120,12 @@ async def readyz(request: Request) -> Response:
 
 
 @state.get("/metrics", response_model=None)
-async def metrics(access: Let) -> Response:
+async def metrics(access: CurrentAccess) -> Response:
     """For Prometheus; of all tenants together, and so for the store's own keys with the scope `admin`."""
-    access.acting("admin", {})
+    access.authorize("admin", {})
     if access.caller.tenant or access.caller.users is not None:
-        raise Refusal(403, "measurements are of all tenants; use a key of none", code="denied")
-    text = await access.service.off(access.request.app.state.metrics.text)
+        raise ApiError(403, "measurements are of all tenants; use a key of none", code="denied")
+    text = await access.service.in_thread(access.request.app.state.metrics.text)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

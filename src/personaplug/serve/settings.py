@@ -1,4 +1,4 @@
-"""How a server is set up: what it takes, how long it waits, whom it lets in."""
+"""A server's settings: its limits, and who needs a key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Limits and manners of a server.
+    """Limits of a server.
 
     Attributes:
         open_locally: nobody needs a key as long as none was ever made; only where loopback alone is served.
@@ -22,13 +22,13 @@ class Settings:
         request_seconds: for an answer to be finished.
         in_flight: requests served at once.
         max_tokens: of an answer.
-        answers: to one request (`n`, times the prompts).
-        rows: answers decoded together.
-        batch_tokens: that these may hold, rows times the longest; 0 is no limit.
-        waiting: answers that may wait beside these.
+        max_choices: answers to one request (`n`, times the prompts).
+        max_running: answers decoded together.
+        max_batch_tokens: that these may hold, their number times the longest; 0 is no limit.
+        max_waiting: answers that may wait beside these.
         threads: for what would block: the store, preparing users, personas.
         prompt_cache: bytes of prompts' states that a backbone keeps (training keeps far more).
-        prompts: tokenized conversations that it keeps.
+        prompt_ids_cache: tokenized conversations that it keeps.
         openvino: run sentence encoders in OpenVINO: the same vectors, up to twice as fast on a CPU; None: where it is
             installed and they would run on a CPU.
         backbone: a `[backbone]` section in place of the artifacts' own, for a model that runs elsewhere; its `model` is
@@ -45,12 +45,12 @@ class Settings:
     request_seconds: float = 120.0
     in_flight: int = 512
     max_tokens: int = 4096
-    answers: int = 16
-    rows: int = 16
-    batch_tokens: int = 65_536
-    waiting: int = 256
+    max_choices: int = 16
+    max_running: int = 16
+    max_batch_tokens: int = 65_536
+    max_waiting: int = 256
     threads: int = 8
     prompt_cache: int = 256 << 20
-    prompts: int = 1000
+    prompt_ids_cache: int = 1000
     openvino: bool | None = None
     backbone: Mapping[str, Any] = field(default_factory=dict)

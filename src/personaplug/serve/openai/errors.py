@@ -1,16 +1,17 @@
-"""What goes wrong, as OpenAI's clients understand it: a status and `{"error": {...}}`, one line each."""
+"""Errors over HTTP, as OpenAI's clients read them: a status and `{"error": {...}}`, one line each."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from personaplug.core.errors import (
     BusyError,
@@ -45,7 +46,7 @@ _KINDS: tuple[tuple[type[PersonaplugError], int, str | None], ...] = (
 _PREFIX = re.compile(r"[a-z0-9-]*" + re.escape(repr(SEPARATOR)[1:-1]))  # a tenant's, as a quoted name shows it
 
 
-class Refusal(HTTPException):
+class ApiError(HTTPException):
     """A request is not served.
 
     Args:
@@ -87,60 +88,63 @@ class Refusal(HTTPException):
         return JSONResponse(self.body(), self.status_code, self.headers)
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """The refusal that tells of an error; nothing of the store's place or of other users is in it."""
-    if isinstance(error, Refusal):
+def to_api_error(error: Exception) -> ApiError:
+    """What a client is sent of an error; nothing of the store's place or of other users is in it."""
+    if isinstance(error, ApiError):
         return error
     message = _PREFIX.sub("", str(error))
     for kind, status, code in _KINDS:
-        # What begins so is about the store, or where a model runs, and not about the request.
+        # A message that begins so is about the store, or where a model runs, and not about the request.
         if isinstance(error, kind) and (status == 404 or not message.startswith(("store ", "backbone "))):
-            said = "there is no such user; add some of their history first" if status == 404 else message
-            return Refusal(status, said, code=code, retry_after=2 if status == 503 else None)
+            line = "there is no such user; add some of their history first" if status == 404 else message
+            return ApiError(status, line, code=code, retry_after=2 if status == 503 else None)
     if isinstance(error, PersonaplugError):
         LOG.error("%s", error)  # says what is wrong in one line, however many requests it meets
-        return Refusal(503, "the server cannot do this now; its log says why", code="unavailable", retry_after=10)
+        return ApiError(503, "the server cannot do this now; its log says why", code="unavailable", retry_after=10)
     LOG.error("failed", exc_info=error)
-    return Refusal(500, "the server failed at this; its log says why", code="internal_error")
+    return ApiError(500, "the server failed at this; its log says why", code="internal_error")
 
 
-def told(error: RequestValidationError) -> Refusal:
-    """The first fault of a body or a query, in one line."""
+def from_validation(error: RequestValidationError) -> ApiError:
+    """The first fault of a body or a query, in one line that names the field."""
     faults = error.errors()
     place = [part for part in faults[0]["loc"] if not _is_union(part)]
-    # Of a field that may be several things, the fault that lies deepest: in what was meant.
-    first = max((f for f in faults if list(f["loc"][: len(place)]) == place), key=lambda f: len(f["loc"]))
+    # Of a field of several types, the fault of the type that was meant: the one that lies deepest, or is not the type.
+    same = [f for f in faults if [part for part in f["loc"] if not _is_union(part)][: len(place)] == place]
+    first = max(same, key=lambda f: (len(f["loc"]), not f["type"].endswith("_type")))
     field = ".".join(str(part) for part in first["loc"][1:] if not _is_union(part))
     kind, value, context = first["type"], first.get("input"), first.get("ctx") or {}
     wanted = str(context.get("error") or first["msg"])
     wanted = wanted[0].lower() + wanted[1:]
     if kind == "json_invalid":
-        return Refusal(400, f"the body is not JSON: {wanted} at character {first['loc'][-1]}")
+        return ApiError(400, f"the body is not JSON: {wanted} at character {first['loc'][-1]}")
     if kind in ("refused", "unknown"):
         param = ".".join(part for part in (field, str(context["field"]).strip("'")) if part)
-        return Refusal(400, f"{field}: {wanted}" if field else wanted, param=param, code=f"{kind}_parameter")
+        return ApiError(400, f"{field}: {wanted}" if field else wanted, param=param, code=f"{kind}_parameter")
     if kind == "missing":
-        return Refusal(400, f"{field or 'the body'} is missing; it is needed", param=field or None)
+        return ApiError(400, f"{field or 'the body'} is missing; it is needed", param=field or None)
     if isinstance(value, bytes) and not field:
-        return Refusal(400, "the body is not read as JSON; send it with the header Content-Type: application/json")
-    return Refusal(400, f"{field or 'the body'} is {_shown(value)}: {wanted}", param=field or None)
+        return ApiError(400, "the body is not read as JSON; send it with the header Content-Type: application/json")
+    return ApiError(400, f"{field or 'the body'} is {_shown(value)}: {wanted}", param=field or None)
 
 
-def install(app: FastAPI) -> None:
-    """Have an app tell of everything that goes wrong in this one form."""
+def install_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Have an app send everything that goes wrong in this one form; `routes` are its API's."""
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return told(error).response()
+        return from_validation(error).response()
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        if isinstance(error, Refusal):
+        if isinstance(error, ApiError):
             return error.response()
+        if error.status_code in (404, 405):
+            return _no_route(request, error, routes).response()
         return _plain(error).response()
 
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return refusal_of(error).response()
+        return to_api_error(error).response()
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
@@ -148,17 +152,38 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def _plain(error: HTTPException) -> Refusal:
-    """The framework's own refusals in our words."""
+def _no_route(request: Request, error: HTTPException, routes: Sequence[BaseRoute]) -> ApiError:
+    """A wrong method, with those that the address takes; or a wrong address, with the base and what may be meant."""
+    path = request.scope["path"]
+    allowed = _methods(routes, path)
+    if not allowed and error.status_code == 405:  # a file of the page
+        allowed = {"GET"}
+    if allowed:
+        wrong = ApiError(405, f"this address does not take {request.method}, but {', '.join(sorted(allowed))}")
+        wrong.headers = {"Allow": ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))}
+        return wrong
+    # With the base doubled, left out or ended by a slash, as clients put addresses together.
+    rest = re.sub(r"^(v1/)+", "", re.sub(r"/+", "/", path).strip("/"))
+    meant = f"/v1/{rest}"
+    end = f"did you mean {meant}?" if _methods(routes, meant, fixed=True) else "/openapi.json lists what there is"
+    return ApiError(404, f"there is nothing at this address; the base of this API ends in /v1; {end}", code="not_found")
+
+
+def _methods(routes: Sequence[BaseRoute], path: str, *, fixed: bool = False) -> set[str]:
+    """The methods of the routes at an address; of addresses without names in them only, where `fixed`."""
+    here = [r for r in routes if isinstance(r, Route) and r.path_regex.match(path)]
+    return {m for r in here if not (fixed and r.param_convertors) for m in r.methods or ()} - {"HEAD"}
+
+
+def _plain(error: HTTPException) -> ApiError:
+    """The framework's other errors in our words."""
     says: Mapping[int, str] = {
         400: "the body cannot be read as JSON in UTF-8",
-        404: "there is nothing at this address; /openapi.json lists what there is",
-        405: "this address takes another method; /openapi.json lists them",
         413: "the body is too large; send less at a time",
     }
-    refusal = Refusal(error.status_code, says.get(error.status_code, str(error.detail)))
-    refusal.headers = {**(error.headers or {}), **(refusal.headers or {})}
-    return refusal
+    wrong = ApiError(error.status_code, says.get(error.status_code, str(error.detail)))
+    wrong.headers = {**(error.headers or {}), **(wrong.headers or {})}
+    return wrong
 
 
 def _is_union(part: object) -> bool:

@@ -1,15 +1,18 @@
-"""What clients send, in OpenAI's words: checked here, plain data behind."""
+"""Request and response bodies of OpenAI's API: requests are checked here, and are plain data behind."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from personaplug.core.errors import did_you_mean
-from personaplug.core.types import MAX_STRENGTH, Message, Role
+from personaplug.core.types import MAX_STRENGTH, Completion, Message, Role, TokenLogprob
 
 Text = Annotated[str, Field(max_length=2_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -61,24 +64,24 @@ class _OpenAI(Body):
 
     @model_validator(mode="before")
     @classmethod
-    def _lay_aside(cls, data: Any) -> Any:
-        """Drop what changes nothing; refuse what would and cannot."""
+    def _drop_unused(cls, data: Any) -> Any:
+        """Drop fields that change nothing here; refuse those that would and are not supported."""
         if not isinstance(data, dict):
             return data
         for field, neutral in _NEUTRAL.items():
             if field in data and field not in cls.model_fields and data[field] not in neutral:
                 raise PydanticCustomError("refused", "{field} is not supported; leave it out", {"field": field})
-        aside = (_IGNORED | set(_NEUTRAL)) - set(cls.model_fields)
-        return {key: value for key, value in data.items() if key not in aside}
+        unused = (_IGNORED | set(_NEUTRAL)) - set(cls.model_fields)
+        return {key: value for key, value in data.items() if key not in unused}
 
 
 class Extension(Body):
-    """What only this server understands.
+    """Options of this server's own.
 
     Attributes:
-        behaviors: how many that carried the persona shall be named in the response.
+        behaviors: how many that carried the persona are named in the response.
         strength: of the persona: 1 as measured, 0 nobody, above 1 exaggerated; by default the method's own.
-        no_repeat_ngram: no so many tokens come up twice in an answer; 0: no such rule.
+        no_repeat_ngram: no n-gram of so many tokens comes up twice in an answer; 0: no such rule.
     """
 
     behaviors: int = Field(5, ge=0, le=100)
@@ -87,14 +90,30 @@ class Extension(Body):
 
 
 class TextPart(Body):
-    """A part of a message; text is all that is read."""
+    """A part of a message; text is all that is read, under whichever name a client gives it."""
 
     type: Literal["text"]
     text: Text
 
+    _TEXTS: ClassVar[Mapping[str, str]] = {
+        "text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal",
+    }  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_kind(cls, data: Any) -> Any:
+        """Refuse a part of another kind by that kind's name."""
+        if not isinstance(data, dict) or not isinstance(data.get("type"), str):
+            return data
+        kind, data = data["type"], _without_silent(data, _SILENT_IN_PARTS)
+        if kind not in cls._TEXTS:
+            raise PydanticCustomError("refused", "{field} is not supported; send parts of text", {"field": kind})
+        field = cls._TEXTS[kind]
+        return {"text" if key == field else key: value for key, value in {**data, "type": "text"}.items()}
+
 
 class MessageBody(Body):
-    """One turn of a conversation."""
+    """One turn of a conversation, as clients write it or send an earlier answer back."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
@@ -104,10 +123,50 @@ class MessageBody(Body):
         "system": "system", "developer": "system", "user": "user", "assistant": "assistant",
     }  # fmt: skip
 
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_silent(cls, data: Any) -> Any:
+        """Drop what says nothing; refuse what the model would have to know and cannot: tools and sound."""
+        if not isinstance(data, dict):
+            return data
+        if data.get("role") in ("tool", "function"):
+            raise PydanticCustomError(
+                "refused",
+                "role {field} is not supported: no tools are run here; leave it out",
+                {"field": repr(data["role"])},
+            )
+        for field in ("tool_calls", "function_call", "audio", "tool_call_id"):
+            if data.get(field) not in _NOTHING:
+                raise PydanticCustomError("refused", "{field} is not supported; leave it out", {"field": field})
+        content, refusal = data.get("content"), data.get("refusal")
+        data = _without_silent(data, _SILENT_IN_MESSAGES)
+        if data.get("role") == "assistant" and content is None:  # an answer that was refused, or empty
+            return {**data, "content": refusal if isinstance(refusal, str) else ""}
+        return data if content is None else {**data, "content": content}
+
     def message(self) -> Message:
-        """As the rest of the package has it."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        """As the rest of the package has it; parts are joined by a line break unless they bring white space along."""
+        parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
+        text = parts[0] if parts else ""
+        for part in parts[1:]:
+            joined = not text or not part or text[-1].isspace() or part[0].isspace()
+            text += part if joined else f"\n{part}"
         return Message(self._ROLES[self.role], text)
+
+
+# Of messages and parts that clients send back: how a vendor caches, cites or numbers, and what a model thought.
+_SILENT_IN_PARTS = frozenset({"annotations", "cache_control", "citations", "id", "logprobs"})
+_SILENT_IN_MESSAGES = _SILENT_IN_PARTS | {
+    "parsed", "provider_specific_fields", "reasoning", "reasoning_content", "reasoning_details", "refusal",
+    "thinking_blocks",
+}  # fmt: skip
+_NOTHING: tuple[Any, ...] = (None, [], {}, "")
+
+
+def _without_silent(data: Mapping[str, Any], silent: frozenset[str]) -> dict[str, Any]:
+    """Without the fields that say nothing: these, and whatever is null or empty."""
+    known = ("role", "content", "name", "type", "text")
+    return {k: v for k, v in data.items() if k in known or (k not in silent and v not in _NOTHING)}
 
 
 class StreamOptions(Body):
@@ -118,7 +177,7 @@ class StreamOptions(Body):
 
 
 class Generation(_OpenAI):
-    """What chats and completions have in common."""
+    """The fields that chats and completions share."""
 
     model: Name
     max_tokens: int | None = Field(None, ge=1, le=1_000_000)
@@ -139,7 +198,7 @@ class Generation(_OpenAI):
 
     @property
     def claims(self) -> dict[str, str | None]:
-        """What the body says of its user, by field."""
+        """The users that the body names, by field."""
         return {"user": self.user}
 
 
@@ -155,7 +214,7 @@ class ChatBody(Generation):
 
     @property
     def claims(self) -> dict[str, str | None]:
-        """What the body says of its user, by field."""
+        """The users that the body names, by field."""
         return {
             "user": self.user,
             "safety_identifier": self.safety_identifier,
@@ -183,7 +242,7 @@ class CompletionBody(Generation):
 
     @property
     def claims(self) -> dict[str, str | None]:
-        """What the body says of its user, by field."""
+        """The users that the body names, by field."""
         return {"user": self.user, "metadata.user_id": (self.metadata or {}).get("user_id")}
 
 
@@ -202,52 +261,88 @@ class EmbeddingBody(_OpenAI):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-class UserBody(Body):
-    """`POST /v1/users`."""
-
-    id: Name
+# -- responses ---------------------------------------------------------------------------------------------------------
 
 
-class EditBody(Body):
-    """`PUT .../history/{id}`: all of a behaviour's content."""
-
-    input: Text = ""
-    output: Text
-    at: float | str | None = None
-    rating: float | None = Field(None, ge=0, le=1)
-    fields: dict[str, str] | None = None
+def new_id(kind: str) -> str:
+    """A response's id."""
+    return f"{kind}-{uuid.uuid4().hex}"
 
 
-class ExplainBody(Body):
-    """`POST .../explain`: a request, as messages or as one text."""
-
-    model: Name
-    messages: list[MessageBody] | None = Field(None, min_length=1, max_length=4096)
-    input: Text | None = None
-    limit: int = Field(20, ge=1, le=1000)
-
-    def conversation(self) -> tuple[Message, ...] | None:
-        """The request's messages; None where there is neither or both."""
-        if (self.messages is None) == (self.input is None):
-            return None
-        if self.messages is not None:
-            return tuple(m.message() for m in self.messages)
-        return (Message("user", self.input or ""),)
+def event(data: dict[str, Any] | str) -> bytes:
+    """One server-sent event."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return f"data: {text}\n\n".encode()
 
 
-class FeedbackBody(Body):
-    """`POST .../feedback`: how an answer was liked, or what would have been better.
+def usage(completions: Iterable[Completion], n: int) -> dict[str, int]:
+    """Tokens read and written; a prompt of several answers is read once."""
+    all_ = list(completions)
+    read, written = sum(c.prompt_tokens for c in all_[::n]), sum(len(c.tokens) for c in all_)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
-    Attributes:
-        id: the answer's id, so that saying it twice counts once.
-        input: what was asked.
-        output: the answer.
-        rating: how much it was liked, in [0, 1].
-        preferred: what the user would rather have read.
-    """
 
-    id: Name | None = None
-    input: Text
-    output: Text
-    rating: float | None = Field(None, ge=0, le=1)
-    preferred: Text | None = Field(None, min_length=1)
+def head(id_: str, kind: str, model: str) -> dict[str, Any]:
+    """The fields that every answer begins with."""
+    return {"id": id_, "object": kind, "created": int(time.time()), "model": model}
+
+
+# -- chats -------------------------------------------------------------------------------------------------------------
+
+
+def chat_choice(
+    index: int, completion: Completion, tokens: Sequence[TokenLogprob], *, logprobs: bool
+) -> dict[str, Any]:
+    """One finished answer."""
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": completion.text, "refusal": None},
+        "logprobs": chat_logprobs(tokens) if logprobs else None,
+        "finish_reason": completion.finish_reason,
+    }
+
+
+def chat_delta(index: int, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
+    """A chunk of a streamed answer."""
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """Log-probabilities of tokens, in the form of chats."""
+    content = [
+        {**_spelled(t.token, t.logprob), "top_logprobs": [_spelled(token, nats) for token, nats in t.top]}
+        for t in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _spelled(token: str, nats: float) -> dict[str, Any]:
+    return {"token": token, "logprob": _finite(nats), "bytes": list(token.encode())}
+
+
+def _finite(nats: float) -> float:
+    return max(nats, -9999.0)  # JSON has no infinity
+
+
+# -- completions -------------------------------------------------------------------------------------------------------
+
+
+def text_choice(
+    index: int, text: str, logprobs: dict[str, Any] | None = None, finish: str | None = None
+) -> dict[str, Any]:
+    """One answer, or a chunk of it."""
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+
+
+def text_logprobs(tokens: Sequence[TokenLogprob], offset: int = 0) -> dict[str, Any]:
+    """Log-probabilities of tokens, in the form of completions; the first token begins at `offset`."""
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return {
+        "tokens": [t.token for t in tokens],
+        "token_logprobs": [_finite(t.logprob) for t in tokens],
+        "top_logprobs": [{token: _finite(nats) for token, nats in t.top} for t in tokens],
+        "text_offset": offsets,
+    }

@@ -15,8 +15,8 @@ from personaplug import data
 from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior
 from personaplug.data.jsonl import find_data, read_behaviors
-from personaplug.serve.openai.errors import Refusal
-from personaplug.serve.security.context import Let
+from personaplug.serve.openai.errors import ApiError
+from personaplug.serve.security.context import CurrentAccess
 from personaplug.stores.base import Store
 
 router = APIRouter(prefix="/v1", tags=["page"])
@@ -37,12 +37,12 @@ class Demo:
 
 
 @router.post("/demo", status_code=201)
-async def load_demo(access: Let) -> dict[str, Any]:
+async def load_demo(access: CurrentAccess) -> dict[str, Any]:
     """Add a few people with histories; doing it again adds nothing."""
-    access.acting("write", {})
+    access.authorize("write", {})
     caller, service = access.caller, access.service
     if caller.users is not None:
-        raise Refusal(403, "this key reaches certain users only; use one that reaches all", code="denied")
+        raise ApiError(403, "this key reaches certain users only; use one that reaches all", code="denied")
 
     def work() -> tuple[Demo, int]:
         demo = demo_people()
@@ -50,10 +50,10 @@ async def load_demo(access: Let) -> dict[str, Any]:
         known = {(u, id_) for u in {b.user for b in theirs} for id_ in _ids(service.store, u)}
         return demo, service.store.add(b for b in theirs if (b.user, b.id) not in known)  # some were corrected, maybe
 
-    demo, added = await service.off(work)
+    demo, added = await service.in_thread(work)
     names = sorted({b.user for b in demo.behaviors})
     for name in names:
-        service.changed(caller.stored(name))
+        service.on_history_changed(caller.stored(name))
     return {"object": "demo", "source": demo.source, "users": names, "added": added}
 
 

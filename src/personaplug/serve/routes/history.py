@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from personaplug.core.errors import ConflictError, DataError
 from personaplug.core.types import Behavior
 from personaplug.data.jsonl import LineReader, parse_time
-from personaplug.serve.openai.errors import Refusal
-from personaplug.serve.openai.schemas import EditBody
-from personaplug.serve.security.context import Access, Let, PathBehavior, PathUser
+from personaplug.serve.openai.errors import ApiError
+from personaplug.serve.openai.schemas import Body, Text
+from personaplug.serve.security.context import Access, CurrentAccess, PathBehavior, PathUser
 from personaplug.stores.base import NO_NUL, Store, texts
 
 _SHOWN_ERRORS = 100
@@ -46,6 +47,16 @@ _BODY = {
 router = APIRouter(prefix="/v1/users/{user}/history", tags=["histories"])
 
 
+class EditBody(Body):
+    """`PUT .../history/{id}`: all of a behaviour's content."""
+
+    input: Text = ""
+    output: Text
+    at: float | str | None = None
+    rating: float | None = Field(None, ge=0, le=1)
+    fields: dict[str, str] | None = None
+
+
 def shown_behavior(b: Behavior) -> dict[str, Any]:
     """A behaviour as clients see it."""
     return {
@@ -62,25 +73,25 @@ def shown_behavior(b: Behavior) -> dict[str, Any]:
 @router.get("")
 async def page(
     user: PathUser,
-    access: Let,
+    access: CurrentAccess,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(max_length=1024, description="The last id of the page before.")] = None,
     order: Literal["asc", "desc"] = "desc",
 ) -> dict[str, Any]:
     """A page of a user's behaviours, newest first unless asked otherwise."""
-    access.acting("read", {"user": user})
-    history = await access.service.off(access.service.store.history, access.caller.stored(user))
-    found = list(history if order == "asc" else reversed(history.behaviors))
+    access.authorize("read", {"user": user})
+    history = await access.service.in_thread(access.service.store.history, access.caller.stored(user))
+    behaviors = list(history if order == "asc" else reversed(history.behaviors))
     if after is not None:
-        start = next((i for i, b in enumerate(found) if b.id == after), None)
+        start = next((i for i, b in enumerate(behaviors) if b.id == after), None)
         if start is None:
-            raise Refusal(404, f"after: no behaviour {after!r}; begin again without after", param="after")
-        found = found[start + 1 :]
-    data = [shown_behavior(b) for b in found[:limit]]
+            raise ApiError(404, f"after: no behaviour {after!r}; begin again without after", param="after")
+        behaviors = behaviors[start + 1 :]
+    data = [shown_behavior(b) for b in behaviors[:limit]]
     return {
         "object": "list",
         "data": data,
-        "has_more": len(found) > limit,
+        "has_more": len(behaviors) > limit,
         "last_id": data[-1]["id"] if data else None,
         "total": len(history),
         "version": history.version,
@@ -88,45 +99,45 @@ async def page(
 
 
 @router.get("/{behavior}")
-async def get(user: PathUser, behavior: PathBehavior, access: Let) -> dict[str, Any]:
+async def get(user: PathUser, behavior: PathBehavior, access: CurrentAccess) -> dict[str, Any]:
     """One behaviour."""
-    access.acting("read", {"user": user})
-    return shown_behavior(await access.service.off(_one, access, user, behavior))
+    access.authorize("read", {"user": user})
+    return shown_behavior(await access.service.in_thread(_one, access, user, behavior))
 
 
 @router.put("/{behavior}")
-async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: Let) -> dict[str, Any]:
+async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: CurrentAccess) -> dict[str, Any]:
     """Give a behaviour other content; no byte of the old one is left."""
-    access.acting("write", {"user": user})
-    await access.service.off(_one, access, user, behavior)
+    access.authorize("write", {"user": user})
+    await access.service.in_thread(_one, access, user, behavior)
     try:
         at = parse_time(body.at) if isinstance(body.at, str) else body.at
     except (ValueError, OverflowError):
-        raise Refusal(
+        raise ApiError(
             400, f"at is {body.at!r}: expected UTC seconds or a time such as 2024-05-31T12:00:00Z", param="at"
         ) from None
     stored = access.caller.stored(user)
     new = Behavior(stored, behavior, body.input, body.output, at, body.rating, body.fields or {})
-    if await access.service.off(access.service.store.replace, new):
-        await access.service.forgotten(stored)
+    if await access.service.in_thread(access.service.store.replace, new):
+        await access.service.on_erased(stored)
     return shown_behavior(new)
 
 
 @router.delete("/{behavior}")
-async def delete(user: PathUser, behavior: PathBehavior, access: Let) -> dict[str, Any]:
+async def delete(user: PathUser, behavior: PathBehavior, access: CurrentAccess) -> dict[str, Any]:
     """Delete a behaviour; no byte of it is left."""
-    access.acting("write", {"user": user})
+    access.authorize("write", {"user": user})
     stored = access.caller.stored(user)
-    if not await access.service.off(access.service.store.remove, stored, [behavior]):
+    if not await access.service.in_thread(access.service.store.remove, stored, [behavior]):
         raise _missing(behavior)
-    await access.service.forgotten(stored)
+    await access.service.on_erased(stored)
     return {"id": behavior, "object": "behavior.deleted", "deleted": True}
 
 
 @router.post("", response_model=None, openapi_extra=_BODY)
 async def add(
     user: PathUser,
-    access: Let,
+    access: CurrentAccess,
     request: Request,
     check: Annotated[bool, Query(description="Only say what would be added and what is wrong.")] = False,
 ) -> Response:
@@ -135,21 +146,21 @@ async def add(
     What is good is added, durable when this returns; what is not is named with its line. Only where nothing is good,
     the answer is an error. Sending the same again adds nothing.
     """
-    access.acting("write", {"user": user})
+    access.authorize("write", {"user": user})
     body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", "application/x-ndjson", "application/jsonl"):
-        raise Refusal(
+        raise ApiError(
             400, f"Content-Type is {kind!r}: expected application/json or application/x-ndjson", param="Content-Type"
         )
     stored = access.caller.stored(user)
-    upload = await access.service.off(_read, body, user, access, lines=kind != "application/json")
-    await access.service.off(_make_room, access, upload, user)
-    added = await access.service.off(_keep, access.service.store, upload, stored, check=check)
+    upload = await access.service.in_thread(_read, body, user, access, lines=kind != "application/json")
+    await access.service.in_thread(_check_quota, access, upload, user)
+    added = await access.service.in_thread(_keep, access.service.store, upload, stored, check=check)
     if added and not check:
-        access.service.changed(stored)
+        access.service.on_history_changed(stored)
     if upload.errors and not upload.good:
-        raise Refusal(upload.status, upload.errors[0]["message"], param=f"line {upload.errors[0]['line']}")
+        raise ApiError(upload.status, upload.errors[0]["message"], param=f"line {upload.errors[0]['line']}")
     return JSONResponse(
         {
             "object": "history.added",
@@ -195,7 +206,7 @@ def _read(body: bytes, user: str, access: Access, *, lines: bool) -> _Upload:
         elif seen[behavior.id] != behavior:
             upload.fail(number, f"line {number}: id {behavior.id!r} is on an earlier line with other content")
     if not upload.good and not upload.errors:
-        raise Refusal(400, "there are no behaviours in the body; send one JSON object a line")
+        raise ApiError(400, "there are no behaviours in the body; send one JSON object a line")
     return upload
 
 
@@ -214,18 +225,18 @@ def _json(body: bytes) -> Iterator[tuple[int, str]]:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, numbers too long, nested too deeply
-        raise Refusal(400, f"the body is not JSON: {error}") from None
+        raise ApiError(400, f"the body is not JSON: {error}") from None
     for number, item in enumerate(data if isinstance(data, list) else [data], 1):
         yield number, json.dumps(item)
 
 
-def _make_room(access: Access, upload: _Upload, user: str) -> None:
-    """See `Access.make_room`; what is stored already takes no more of it."""
+def _check_quota(access: Access, upload: _Upload, user: str) -> None:
+    """See `Access.check_quota`; what is stored already takes no more of it."""
     if access.caller.behaviors is None:
         return
     store, stored = access.service.store, access.caller.stored(user)
     known = {b.id for b in store.history(stored)} if _exists(store, stored) else set()
-    access.make_room(user, sum(b.id not in known for _, b in upload.good))
+    access.check_quota(user, sum(b.id not in known for _, b in upload.good))
 
 
 def _keep(store: Store, upload: _Upload, stored: str, *, check: bool) -> int:
@@ -263,11 +274,11 @@ def _exists(store: Store, stored: str) -> bool:
 
 def _one(access: Access, user: str, behavior: str) -> Behavior:
     history = access.service.store.history(access.caller.stored(user))
-    found = next((b for b in history if b.id == behavior), None)
-    if found is None:
+    one = next((b for b in history if b.id == behavior), None)
+    if one is None:
         raise _missing(behavior)
-    return found
+    return one
 
 
-def _missing(behavior: str) -> Refusal:
-    return Refusal(404, f"this user has no behaviour {behavior!r}", code="behavior_not_found")
+def _missing(behavior: str) -> ApiError:
+    return ApiError(404, f"this user has no behaviour {behavior!r}", code="behavior_not_found")

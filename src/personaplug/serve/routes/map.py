@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 
 from personaplug.core.types import History
-from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.routes.history import shown_behavior
 from personaplug.serve.runtime.service import Served
-from personaplug.serve.security.context import Access, Let, PathUser
+from personaplug.serve.security.context import Access, CurrentAccess, PathUser
 
 router = APIRouter(prefix="/v1/users/{user}", tags=["page"])
 
@@ -22,12 +22,12 @@ _LONGEST = 160  # characters of a text on the map; the behaviour itself has all 
 @router.get("/map")
 async def behavior_map(
     user: PathUser,
-    access: Let,
+    access: CurrentAccess,
     model: Annotated[str | None, Query(max_length=1024, description="Whose view; by default the first one's.")] = None,
     limit: Annotated[int, Query(ge=1, le=2000, description="The newest so many.")] = 500,
 ) -> dict[str, Any]:
     """A user's newest behaviours, oldest first, each at a point in [-1, 1]²: near where the method sees them alike."""
-    access.acting("read", {"user": user})
+    access.authorize("read", {"user": user})
     served = _seeing(access, model)
 
     def work() -> tuple[History, NDArray[np.float32], list[float]]:
@@ -37,7 +37,7 @@ async def behavior_map(
         templates = method.history_templates or (served.personalizer.task.history_text,)
         return history, *project(method.needed_vectors().embed(history, *templates))
 
-    history, points, explained = await access.service.off(work)
+    history, points, explained = await access.service.in_thread(work)
     data = []
     for behavior, (x, y) in zip(history, points, strict=True):
         shown = shown_behavior(behavior)
@@ -49,11 +49,11 @@ async def behavior_map(
 def _seeing(access: Access, model: str | None) -> Served:
     """The model whose vectors are shown."""
     service = access.service
-    seeing = [service.model(model)] if model is not None else list(service.models.values())
-    found = next((m for m in seeing if m.personalizer.method.vectors is not None), None)
-    if found is None:
-        raise Refusal(404, "no model here looks at vectors; serve a trained plug to see a map", code="no_map")
-    return found
+    models = [service.model(model)] if model is not None else list(service.models.values())
+    seeing = next((m for m in models if m.personalizer.method.vectors is not None), None)
+    if seeing is None:
+        raise ApiError(404, "no model here looks at vectors; serve a trained plug to see a map", code="no_map")
+    return seeing
 
 
 def project(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[float]]:
@@ -71,7 +71,7 @@ def project(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], list[flo
         return points, [0.0, 0.0]
     axes = axes[:2]
     largest = axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)]
-    found = centred @ (axes * np.sign(largest)[:, None]).T
-    points[:, : found.shape[1]] = found / np.abs(found).max()
+    projected = centred @ (axes * np.sign(largest)[:, None]).T
+    points[:, : projected.shape[1]] = projected / np.abs(projected).max()
     shares = [float(s) for s in sizes[:2] ** 2 / total]
     return points, [*shares, 0.0][:2]

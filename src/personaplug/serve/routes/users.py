@@ -10,36 +10,78 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from personaplug.core.errors import UnknownUserError
-from personaplug.core.types import Attribution, Behavior
+from personaplug.core.types import Attribution, Behavior, Message
 from personaplug.data.feedback import pair_behavior, rated_behavior
-from personaplug.serve.openai.errors import Refusal
-from personaplug.serve.openai.schemas import ExplainBody, FeedbackBody, UserBody
+from personaplug.serve.openai.errors import ApiError
+from personaplug.serve.openai.schemas import Body, MessageBody, Name, Text
 from personaplug.serve.routes.export import archive
 from personaplug.serve.routes.history import shown_behavior
 from personaplug.serve.runtime.completion import shares
 from personaplug.serve.security.authorization import SEPARATOR
-from personaplug.serve.security.context import Access, Let, PathUser
+from personaplug.serve.security.context import Access, CurrentAccess, PathUser
 from personaplug.stores.base import UserInfo
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 
+class UserBody(Body):
+    """`POST /v1/users`."""
+
+    id: Name
+
+
+class ExplainBody(Body):
+    """`POST .../explain`: a request, as messages or as one text."""
+
+    model: Name
+    messages: list[MessageBody] | None = Field(None, min_length=1, max_length=4096)
+    input: Text | None = None
+    limit: int = Field(20, ge=1, le=1000)
+
+    def conversation(self) -> tuple[Message, ...] | None:
+        """The request's messages; None where there is neither or both."""
+        if (self.messages is None) == (self.input is None):
+            return None
+        if self.messages is not None:
+            return tuple(m.message() for m in self.messages)
+        return (Message("user", self.input or ""),)
+
+
+class FeedbackBody(Body):
+    """`POST .../feedback`: how an answer was liked, or what would have been better.
+
+    Attributes:
+        id: the answer's id, so that saying it twice counts once.
+        input: what was asked.
+        output: the answer.
+        rating: how much it was liked, in [0, 1].
+        preferred: what the user would rather have read.
+    """
+
+    id: Name | None = None
+    input: Text
+    output: Text
+    rating: float | None = Field(None, ge=0, le=1)
+    preferred: Text | None = Field(None, min_length=1)
+
+
 @router.get("")
 async def list_users(
-    access: Let,
+    access: CurrentAccess,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str, Query(max_length=1024, description="The last name of the page before.")] = "",
 ) -> dict[str, Any]:
     """The users that the key reaches, by name."""
-    access.acting("read", {})
-    found = await access.service.off(_page, access, limit + 1, after)
-    data = [_shown(access, info) for info in found[:limit]]
+    access.authorize("read", {})
+    infos = await access.service.in_thread(_page, access, limit + 1, after)
+    data = [_shown(access, info) for info in infos[:limit]]
     return {
         "object": "list",
         "data": data,
-        "has_more": len(found) > limit,
+        "has_more": len(infos) > limit,
         "last_id": data[-1]["id"] if data else None,
     }
 
@@ -48,8 +90,8 @@ def _page(access: Access, limit: int, after: str) -> list[UserInfo]:
     store, caller = access.service.store, access.caller
     if caller.users is not None:
         names = sorted(name for name in caller.users if name > after)
-        found = (_info(access, name) for name in names[: limit * 4])
-        return [info for info in found if info is not None][:limit]
+        infos = (_info(access, name) for name in names[: limit * 4])
+        return [info for info in infos if info is not None][:limit]
     after = caller.stored(after) if after else ""
     if caller.tenant:
         return store.find_users(caller.prefix, after, limit)
@@ -59,8 +101,8 @@ def _page(access: Access, limit: int, after: str) -> list[UserInfo]:
 def _info(access: Access, user: str) -> UserInfo | None:
     """A user at a glance, or None."""
     name = access.caller.stored(user)
-    found = access.service.store.find_users(name, limit=1)  # by name, so the shortest one that begins so is the first
-    return found[0] if found and found[0].user == name else None
+    infos = access.service.store.find_users(name, limit=1)  # by name, so the shortest one that begins so is the first
+    return infos[0] if infos and infos[0].user == name else None
 
 
 def _shown(access: Access, info: UserInfo) -> dict[str, Any]:
@@ -75,24 +117,24 @@ def _shown(access: Access, info: UserInfo) -> dict[str, Any]:
 
 
 @router.post("", status_code=201, response_model=None)
-async def create_user(body: UserBody, access: Let) -> Response:
+async def create_user(body: UserBody, access: CurrentAccess) -> Response:
     """Make sure of a user; 200 where they are there already."""
-    user = access.acting("write", {"id": body.id})
+    user = access.authorize("write", {"id": body.id})
     assert user is not None
-    new = await access.service.off(access.service.store.create, access.caller.stored(user))
-    info = await access.service.off(_info, access, user)
+    new = await access.service.in_thread(access.service.store.create, access.caller.stored(user))
+    info = await access.service.in_thread(_info, access, user)
     assert info is not None
     return JSONResponse(_shown(access, info), 201 if new else 200)
 
 
 @router.get("/{user}")
-async def get_user(user: PathUser, access: Let) -> dict[str, Any]:
+async def get_user(user: PathUser, access: CurrentAccess) -> dict[str, Any]:
     """A user at a glance, and which models have their persona ready."""
-    access.acting("read", {"user": user})
-    info = await access.service.off(_info, access, user)
+    access.authorize("read", {"user": user})
+    info = await access.service.in_thread(_info, access, user)
     if info is None:
         raise UnknownUserError(user)
-    ready = await access.service.off(_ready, access, info)
+    ready = await access.service.in_thread(_ready, access, info)
     return {**_shown(access, info), "prepared": ready}
 
 
@@ -101,27 +143,27 @@ def _ready(access: Access, info: UserInfo) -> dict[str, bool]:
 
 
 @router.delete("/{user}")
-async def erase_user(user: PathUser, access: Let) -> dict[str, Any]:
+async def erase_user(user: PathUser, access: CurrentAccess) -> dict[str, Any]:
     """Erase a user: no byte of their text, vectors or personas is left in the store's files, nor in memory here.
 
     Returns the receipt.
     """
-    access.acting("admin", {"user": user})
+    access.authorize("admin", {"user": user})
     stored, service = access.caller.stored(user), access.service
-    receipt = await service.off(service.store.forget, stored)
-    prompts = await service.forgotten(stored)
-    kept = {"prompt_tokens": prompts}
-    return {"object": "user.erased", **asdict(receipt), **kept, "user": user, "id": user, "deleted": True}
+    receipt = await service.in_thread(service.store.forget, stored)
+    prompts = await service.on_erased(stored)
+    names = {"user": user, "id": user}
+    return {"object": "user.erased", **asdict(receipt), "prompt_tokens": prompts, **names, "deleted": True}
 
 
 @router.get("/{user}/export", response_model=None, responses={200: {"content": {"application/zip": {}}}})
-async def export_user(user: PathUser, access: Let) -> Response:
+async def export_user(user: PathUser, access: CurrentAccess) -> Response:
     """Everything held of a user, as one zip."""
-    access.acting("read", {"user": user})
-    info = await access.service.off(_info, access, user)
+    access.authorize("read", {"user": user})
+    info = await access.service.in_thread(_info, access, user)
     if info is None:
         raise UnknownUserError(user)
-    data = await access.service.off(archive, access.service.store, info.user, user)
+    data = await access.service.in_thread(archive, access.service.store, info.user, user)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", user)[:64]
     return Response(
         data, media_type="application/zip", headers={"Content-Disposition": f'attachment; filename="{name}.zip"'}
@@ -129,12 +171,12 @@ async def export_user(user: PathUser, access: Let) -> Response:
 
 
 @router.post("/{user}/explain")
-async def explain(user: PathUser, body: ExplainBody, access: Let) -> dict[str, Any]:
+async def explain(user: PathUser, body: ExplainBody, access: CurrentAccess) -> dict[str, Any]:
     """Which behaviours would carry the persona for a request, heaviest first, with their texts."""
-    access.acting("read", {"user": user})
+    access.authorize("read", {"user": user})
     model, messages = access.service.model(body.model), body.conversation()
     if messages is None:
-        raise Refusal(400, "messages or input is needed, and only one of them", param="messages")
+        raise ApiError(400, "messages or input is needed, and only one of them", param="messages")
     stored = access.caller.stored(user)
 
     def work() -> tuple[int, list[Attribution]]:
@@ -142,22 +184,22 @@ async def explain(user: PathUser, body: ExplainBody, access: Let) -> dict[str, A
         weights = model.explain(model.request(stored, messages), profile, len(profile.history))
         return profile.history.version, weights
 
-    version, weights = await access.service.off(work)
+    version, weights = await access.service.in_thread(work)
     some = weights[: body.limit]
     data = [{**shown_behavior(w.behavior), **share} for w, share in zip(some, shares(some), strict=True)]
     return {"object": "list", "model": model.id, "version": version, "total": len(weights), "data": data}
 
 
 @router.post("/{user}/feedback", status_code=201)
-async def feedback(user: PathUser, body: FeedbackBody, access: Let) -> dict[str, Any]:
+async def feedback(user: PathUser, body: FeedbackBody, access: CurrentAccess) -> dict[str, Any]:
     """Keep how an answer was liked, or what would have been better, as a behaviour of the user."""
-    access.acting("write", {"user": user})
+    access.authorize("write", {"user": user})
     if (body.rating is None) == (body.preferred is None):
-        raise Refusal(400, "rating or preferred is needed, and only one of them", param="rating")
+        raise ApiError(400, "rating or preferred is needed, and only one of them", param="rating")
     behavior = _judged(access.caller.stored(user), body)
-    await access.service.off(access.make_room, user, 1)
-    added = await access.service.off(access.service.store.add, [behavior])
-    access.service.changed(behavior.user)
+    await access.service.in_thread(access.check_quota, user, 1)
+    added = await access.service.in_thread(access.service.store.add, [behavior])
+    access.service.on_history_changed(behavior.user)
     return {"object": "behavior.added", "added": added, "behavior": shown_behavior(behavior)}
 
 

@@ -1,4 +1,4 @@
-"""One request from its user's persona to its last token: measured on the way, and given up when nobody waits."""
+"""Runs one request from its user's profile to its last token, and measures each stage."""
 
 from __future__ import annotations
 
@@ -7,235 +7,257 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from personaplug.backbones.local.scheduler import Event
+from personaplug.backbones.local.scheduler import Event, Sink
 from personaplug.core.types import Attribution, Completion, Message, Prompt, Sampling, TextDelta, TokenLogprob
-from personaplug.serve.openai.errors import Refusal
-from personaplug.serve.runtime.engine import Growing
-from personaplug.serve.runtime.service import Personal, Served, Service
+from personaplug.serve.openai.errors import ApiError
+from personaplug.serve.runtime.engine import PendingAnswer
+from personaplug.serve.runtime.service import PersonalizedPrompt, Served, Service
 
-SHOWN = 5  # behaviours in a response's block, by default
+DEFAULT_BEHAVIORS = 5  # named in a response's metadata
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a client wants.
+class GenerationParams:
+    """What a client asks for.
 
     Attributes:
         user: the name as the client knows it, or None.
-        stored: the same user's name in the store.
-        conversations: a prompt each.
+        stored_user: the same user's name in the store.
+        conversations: one prompt each.
         sampling: how to decode.
-        n: answers to each.
-        top: log-probabilities wanted, with so many alternatives; None: none.
-        pieces: the answers are read as they grow.
-        behaviors: how many that carried the persona shall be named.
+        n: answers to each conversation.
+        top_logprobs: return log-probabilities with so many alternatives; None: return none.
+        stream: the answers are read as they grow.
+        behaviors: how many that carried the persona are named in the response.
     """
 
     user: str | None
-    stored: str | None
+    stored_user: str | None
     conversations: tuple[tuple[Message, ...], ...]
     sampling: Sampling
     n: int = 1
-    top: int | None = None
-    pieces: bool = True
-    behaviors: int = SHOWN
+    top_logprobs: int | None = None
+    stream: bool = True
+    behaviors: int = DEFAULT_BEHAVIORS
 
 
-@dataclass(slots=True)
-class Reply:
-    """One finished answer."""
+class CompletionRun:
+    """The answers to one request under way; `cancel` stops those that are not finished.
 
-    completion: Completion
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    Its phases:
 
-
-class Run:
-    """The answers to one request under way; leave it with `cancel`, which harms no finished one.
+        1) place    the request takes its place in the model's queue: where there is no room, nothing is computed
+        2) persona  one lookup of the user, then the prompts, while others are answered
+        3) prompts  handed to the queued answers
+        4) explain  which behaviours carried the persona, while the model answers
+        5) events   text deltas, then the completion, of each answer; or all of them at once (`results`)
+        6) metadata the response's `personaplug` object
 
     Attributes:
-        stages: seconds by stage. `profile` and `personalize`: making the persona, while the request stands in the
-            model's queue. `overhead`: what came before the queue, and how long the request's turn was put off because
-            its persona was not made yet. `queue`: until its turn came, `generate`: from then to the last token,
-            `reply`: what followed. `first_token` is counted from the queue's entry.
+        stages: seconds by stage. `profile` and `personalize`: making the prompts, while the request stands in the
+            queue. `overhead`: what came before the queue, and how long the request's turn was put off because its
+            prompt was not made yet. `queue`: until its turn came, `generate`: from then to the last token, `reply`:
+            what followed. `first_token` counts from the queue's entry.
     """
 
-    def __init__(self, service: Service, model: Served, asked: Asked, arrived: float) -> None:
+    def __init__(self, service: Service, model: Served, params: GenerationParams, arrived: float) -> None:
         self.model = model
-        self.asked = asked
+        self.params = params
         self.stages: dict[str, float] = {}
-        self.count = asked.n * len(asked.conversations)
-        self.personal: list[Personal] = []
-        self._requests = [model.request(asked.stored, messages) for messages in asked.conversations]
+        self.count = params.n * len(params.conversations)
+        self._requests = [model.request(params.stored_user, messages) for messages in params.conversations]
         self._service = service
         self._arrived = arrived
-        self._until = arrived + service.settings.request_seconds
+        self._deadline = arrived + service.settings.request_seconds
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        self._answers: list[Growing] = []
-        self._prompts: list[Future[Prompt]] = []
-        self._weights: asyncio.Future[list[Attribution]] | None = None
-        self._entered = arrived
+        self._answers: list[PendingAnswer] = []
+        self._personalized: PersonalizedPrompt | None = None
+        self._explanation: asyncio.Future[list[Attribution]] | None = None
+        self._enqueued = arrived
         self._first: float | None = None
         self._ended = arrived
 
+    @property
+    def personalized(self) -> PersonalizedPrompt:
+        """The prompts and the profile that they were made from."""
+        assert self._personalized is not None, "begin first"
+        return self._personalized
+
     async def begin(self) -> None:
-        """Enter the model's queue and make the personas meanwhile.
+        """Enter the model's queue and make the prompts meanwhile.
 
         Raises:
             PersonaplugError: it cannot be taken.
         """
         try:
-            await self._begin()
+            if self.model.rerank is None:
+                await self._begin()
+            else:
+                await self._begin_reranked()
+            self._explain()
         except BaseException:
             self.cancel()
             raise
 
     async def _begin(self) -> None:
-        requests, reserved, strength = self._requests, self.model.chooser is None, self.asked.sampling.strength
-        self._enter()
-        if reserved:
-            for index in range(self.count):
-                self._submit(index)
-        lost = None
-        while lost != self._service.lost:  # what has been erased meanwhile must not be asked with
-            lost = self._service.lost
-            self.personal = await asyncio.gather(*(self._service.personal(self.model, r, strength) for r in requests))
-        self.stages["profile"] = max(p.profile_seconds for p in self.personal)
-        self.stages["personalize"] = max(p.personalize_seconds for p in self.personal)
-        if reserved:
-            for index, prompt in enumerate(self._prompts):
-                if prompt.set_running_or_notify_cancel():
-                    prompt.set_result(self.personal[index // self.asked.n].prompt)
-        else:
-            self._enter()
-            for index in range(self.count):
-                self._submit(index)
-        if self.asked.behaviors and self.personal[0].known:
-            # While the model answers: what it costs delays nobody.
-            explain = self._service.explain(self.model, requests[0], self.personal[0].profile, self.asked.behaviors)
-            self._weights = asyncio.ensure_future(explain)
+        # 1) A place in the queue for each answer.
+        self._note_enqueued()
+        futures: list[Future[Prompt]] = [Future() for _ in range(self.count)]
+        for index, future in enumerate(futures):
+            sink, top = self._sink(index), self.params.top_logprobs
+            self._answers.append(self.model.engine.submit(future, self._sampling(index), sink, top))
+        # 2) The persona, while others are answered.
+        await self._personalize()
+        # 3) The prompts, for whoever still waits for one.
+        for index, future in enumerate(futures):
+            if future.set_running_or_notify_cancel():
+                future.set_result(self.personalized.prompts[index // self.params.n])
 
-    def _enter(self) -> None:
-        self._entered = time.perf_counter()
-        self.stages["overhead"] = self._entered - self._arrived
+    async def _begin_reranked(self) -> None:
+        """A re-ranked answer needs its user before it can be asked for."""
+        assert self.model.rerank is not None
+        await self._personalize()
+        self._note_enqueued()
+        for index in range(self.count):
+            at = index // self.params.n
+            request, prompt = self._requests[at], self.personalized.prompts[at]
+            sampling, sink = self._sampling(index), self._sink(index)
+            answer = self.model.rerank.submit(request, self.personalized.profile, prompt, sampling, sink)
+            self._answers.append(answer)
 
-    def _submit(self, index: int) -> None:
+    async def _personalize(self) -> None:
+        erasures, strength = None, self.params.sampling.strength
+        while erasures != self._service.erasures:  # rebuild if anything was erased meanwhile
+            erasures = self._service.erasures
+            self._personalized = await self._service.personalize(self.model, self._requests, strength)
+        self.stages["profile"] = self.personalized.profile_seconds
+        self.stages["personalize"] = self.personalized.personalize_seconds
+
+    def _explain(self) -> None:
+        # 4) While the model answers, so that it delays nobody.
+        if self.params.behaviors and self.personalized.known:
+            profile, most = self.personalized.profile, self.params.behaviors
+            explain = self._service.explain(self.model, self._requests[0], profile, most)
+            self._explanation = asyncio.ensure_future(explain)
+
+    def _note_enqueued(self) -> None:
+        self._enqueued = time.perf_counter()
+        self.stages["overhead"] = self._enqueued - self._arrived
+
+    def _sampling(self, index: int) -> Sampling:
+        """Each of `n` answers has a seed of its own."""
+        sampling = self.params.sampling
+        return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + index % self.params.n)
+
+    def _sink(self, index: int) -> Sink:
+        """Hands an answer's events from the engine's thread to the event loop."""
         loop, events = asyncio.get_running_loop(), self._events
 
-        def hand(event: Event) -> None:
+        def put(event: Event) -> None:
             self._ended = time.perf_counter()
             self._first = self._first or self._ended
-            if isinstance(event, TextDelta) and not (self.asked.pieces or event.logprobs):
-                return  # nobody reads it: the end says it all
+            if isinstance(event, TextDelta) and not (self.params.stream or event.logprobs):
+                return  # nobody reads it: the completion holds the whole text
             with contextlib.suppress(RuntimeError):  # the server was killed meanwhile
                 loop.call_soon_threadsafe(events.put_nowait, (index, event))
 
-        sampling, seed = self.asked.sampling, self.asked.sampling.seed
-        if seed is not None:
-            sampling = replace(sampling, seed=seed + index % self.asked.n)
-        if self.model.chooser is None:
-            prompt: Future[Prompt] = Future()
-            self._prompts.append(prompt)
-            answer = self.model.engine.submit(prompt, sampling, hand, self.asked.top)
-        else:
-            at = index // self.asked.n
-            own = self.personal[at]
-            answer = self.model.chooser.submit(self._requests[at], own.profile, own.prompt, sampling, hand)
-        self._answers.append(answer)
+        return put
 
     async def events(self) -> AsyncIterator[tuple[int, TextDelta | Completion]]:
-        """Pieces and ends of the answers, by their index, as they come.
+        """Text deltas and completions of the answers, with the answer's index, as they come.
 
         Raises:
-            Refusal: 503, it took too long.
-            PersonaplugError: what went wrong with an answer.
+            ApiError: 503, it took too long.
+            PersonaplugError: an answer failed.
         """
-        left = self.count
-        while left:
+        # 5) Until each answer has its completion.
+        unfinished = self.count
+        while unfinished:
             index, event = await self._next()
             if isinstance(event, Exception):
                 raise event
-            left -= isinstance(event, Completion)
-            if not left:
+            unfinished -= isinstance(event, Completion)
+            if not unfinished:
                 self._close_stages()
             yield index, event
 
     async def _next(self) -> tuple[int, Event]:
         try:
-            async with asyncio.timeout(self._until - time.perf_counter()):
+            async with asyncio.timeout(self._deadline - time.perf_counter()):
                 return await self._events.get()
         except TimeoutError:
             most = self._service.settings.request_seconds
-            raise Refusal(
+            raise ApiError(
                 503, f"no answer within {most:g} s; ask for fewer tokens, or later", code="timeout", retry_after=5
             ) from None
 
-    async def replies(self) -> list[Reply]:
-        """All answers, finished."""
-        noted: list[list[TokenLogprob]] = [[] for _ in range(self.count)]
-        found: list[Completion | None] = [None] * self.count
+    async def results(self) -> list[tuple[Completion, list[TokenLogprob]]]:
+        """All answers, finished, with their log-probabilities."""
+        logprobs: list[list[TokenLogprob]] = [[] for _ in range(self.count)]
+        completions: list[Completion | None] = [None] * self.count
         async for index, event in self.events():
             if isinstance(event, TextDelta):
-                noted[index] += event.logprobs
+                logprobs[index] += event.logprobs
             else:
-                found[index] = event
-        return [Reply(c, n) for c, n in zip(found, noted, strict=True) if c is not None]
+                completions[index] = event
+        return [(c, own) for c, own in zip(completions, logprobs, strict=True) if c is not None]
 
     def cancel(self) -> None:
         """Stop decoding what is not done yet."""
         for answer in self._answers:
             answer.cancel()
-        if self._weights is not None and not self._weights.done():
-            self._weights.cancel()
+        if self._explanation is not None and not self._explanation.done():
+            self._explanation.cancel()
 
     def _close_stages(self) -> None:
-        begun = [(a.began, a.turned) for a in self._answers if a.began is not None]
-        began, turned = min(begun, key=lambda times: times[0], default=(self._entered, None))
-        held = 0.0 if turned is None else began - turned
-        self.stages["overhead"] += held
-        self.stages["queue"] = max(0.0, began - self._entered - held)
-        self.stages["first_token"] = (self._first or self._ended) - self._entered
+        started = [(a.began, a.turned) for a in self._answers if a.began is not None]
+        began, turned = min(started, key=lambda times: times[0], default=(self._enqueued, None))
+        delayed = 0.0 if turned is None else began - turned
+        self.stages["overhead"] += delayed
+        self.stages["queue"] = max(0.0, began - self._enqueued - delayed)
+        self.stages["first_token"] = (self._first or self._ended) - self._enqueued
         self.stages["generate"] = self._ended - began
 
-    async def block(self) -> dict[str, Any]:
-        """What is told of the persona: whose, by what, from which behaviours, at what cost."""
-        first, weights = self.personal[0], await self._weights if self._weights is not None else []
+    async def metadata(self) -> dict[str, Any]:
+        """The response's `personaplug` object: whose persona, by which method, from which behaviours, at what cost."""
+        # 6) When the last answer is there.
+        attributions = await self._explanation if self._explanation is not None else []
         now = time.perf_counter()
         self.stages["reply"], self.stages["total"] = now - self._ended, now - self._arrived
-        history = first.profile.history
-        personal = first.known and len(history) > 0
+        known, history = self.personalized.known, self.personalized.profile.history
         return {
-            "user": self.asked.user,
-            "personalized": personal,
+            "user": self.params.user,
+            "personalized": known and len(history) > 0,
             "method": self.model.personalizer.method.name,
-            "note": _note(self.asked.user, self.model, first),
-            "persona": {"version": history.version, "behaviors": len(history)} if first.known else None,
-            "behaviors": shares(weights),
+            "note": _note(self.params.user, self.model, self.personalized),
+            "persona": {"version": history.version, "behaviors": len(history)} if known else None,
+            "behaviors": shares(attributions),
             "timings": {name: round(seconds, 6) for name, seconds in self.stages.items()},
         }
 
 
-def shares(weights: Sequence[Attribution]) -> list[dict[str, Any]]:
+def shares(attributions: Sequence[Attribution]) -> list[dict[str, Any]]:
     """Behaviours with their shares of a persona and their ages in seconds."""
     now = time.time()
     return [
         {
-            "id": w.behavior.id,
-            "weight": round(w.weight, 6),
-            "age": None if w.behavior.at is None else round(max(0.0, now - w.behavior.at), 1),
+            "id": a.behavior.id,
+            "weight": round(a.weight, 6),
+            "age": None if a.behavior.at is None else round(max(0.0, now - a.behavior.at), 1),
         }
-        for w in weights
+        for a in attributions
     ]
 
 
-def _note(user: str | None, model: Served, personal: Personal) -> str | None:
-    """Why an answer is not personal."""
+def _note(user: str | None, model: Served, personalized: PersonalizedPrompt) -> str | None:
+    """Why an answer is not personal; None where it is."""
     if not model.personalizer.method.personal:
         return "this model knows no users"
     if user is None:
         return "no user was named; the answer is anybody's"
-    if not personal.known:
+    if not personalized.known:
         return "nothing is stored of this user; the answer is anybody's"
-    return None if personal.profile.history.behaviors else "this user has no history; the answer is anybody's"
+    return None if personalized.profile.history.behaviors else "this user has no history; the answer is anybody's"

@@ -1,4 +1,4 @@
-"""Keys that open a server: made once, shown once, kept as hashes."""
+"""API keys: made once, shown once, stored as hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from personaplug.stores.database.keys import KeyRow, KeyTable
 
 _KEY = re.compile(r"pp-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
 _TENANT = re.compile(r"[a-z0-9-]{0,64}")
-_REMEMBERED = 2.0  # seconds that a looked-up key is believed: a revoked one works no longer than that
+_CACHED_SECONDS = 2.0  # a revoked key works no longer than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ def make_key(
     scopes: Sequence[str] = ("read", "write"),
     limits: Limits = Limits(),
 ) -> tuple[KeyRow, str]:
-    """Make a key and keep its hash; returns what is kept and the key itself, which nobody can find out again.
+    """Make a key and store its hash; returns the stored row and the key itself, which cannot be recovered later.
 
     Raises:
-        ConfigError: a tenant, a user, a scope or a limit that cannot be.
+        ConfigError: an invalid tenant, user, scope or limit.
     """
     if not _TENANT.fullmatch(tenant):
         raise ConfigError(f"tenant {tenant!r}: expected at most 64 of a-z, 0-9 and -")
@@ -83,7 +83,7 @@ def make_key(
 
 
 def revoke_key(table: KeyTable, id_: str) -> None:
-    """Close a key for ever.
+    """Revoke a key for ever.
 
     Raises:
         UnknownNameError: there is no good key of this id.
@@ -94,11 +94,11 @@ def revoke_key(table: KeyTable, id_: str) -> None:
 
 
 class KeyRing:
-    """Looks keys up for a server."""
+    """Looks keys up for a server, and caches them for a moment."""
 
     def __init__(self, table: KeyTable) -> None:
         self.table = table
-        self._known: TTLCache[str, tuple[KeyRow | None, bool]] = TTLCache(10_000, _REMEMBERED)
+        self._cache: TTLCache[str, tuple[KeyRow | None, bool]] = TTLCache(10_000, _CACHED_SECONDS)
         self._lock = Lock()
 
     def any_good(self) -> bool:
@@ -108,10 +108,10 @@ class KeyRing:
     def fresh(self, key: str) -> bool:
         """Whether `caller` will answer without looking into the database."""
         with self._lock:
-            return _split(key)[0] in self._known
+            return _split(key)[0] in self._cache
 
     def caller(self, key: str, *, open_locally: bool) -> Caller | None:
-        """Whom a key stands for, or None if it is no good.
+        """The caller whom a key stands for, or None if it is not valid.
 
         Args:
             key: as it was sent; "" is none.
@@ -119,12 +119,12 @@ class KeyRing:
         """
         id_, secret = _split(key)
         with self._lock:
-            found = self._known.get(id_)
-        if found is None:
-            found = (self.table.get(id_), True) if id_ else (None, self.table.count() > 0)
+            entry = self._cache.get(id_)
+        if entry is None:
+            entry = (self.table.get(id_), True) if id_ else (None, self.table.count() > 0)
             with self._lock:
-                self._known[id_] = found
-        row, any_made = found
+                self._cache[id_] = entry
+        row, any_made = entry
         if not key and open_locally and not any_made:
             return LOCAL
         # In constant time, and also where there is no such key: how long it takes tells nothing.

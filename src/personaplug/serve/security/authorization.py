@@ -1,4 +1,4 @@
-"""Who may do what, as whom: a caller is what their key says, and what a request says may only narrow that."""
+"""Authorization: the key grants access; the body may only narrow it."""
 
 from __future__ import annotations
 

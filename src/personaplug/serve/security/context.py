@@ -1,4 +1,4 @@
-"""What a route needs to know of its request: the service, the caller, and as whom it is served."""
+"""Access of a request, for its route: the service, the caller, and the user as whom it is served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from fastapi import Depends, Path, Request
 
-from personaplug.serve.openai.errors import Refusal
+from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.runtime.service import Service
 from personaplug.serve.security.authorization import Caller, DeniedError, Scope, decide
 
@@ -29,42 +29,42 @@ class Access:
     arrived: float
     request: Request
 
-    def acting(self, scope: Scope, claims: Mapping[str, str | None]) -> str | None:
-        """As whom it is served, or None for nobody in particular; see `auth.decide`.
+    def authorize(self, scope: Scope, claims: Mapping[str, str | None]) -> str | None:
+        """As whom it is served, or None for nobody in particular; see `authorization.decide`.
 
         Raises:
-            Refusal: 403, the key does not allow it; 429, this user has asked too often.
+            ApiError: 403, the key does not allow it; 429, this user has asked too often.
         """
         try:
             user = decide(self.caller, scope, claims)
         except DeniedError as denied:
-            raise Refusal(denied.status, str(denied), param=denied.param, code="denied") from None
+            raise ApiError(denied.status, str(denied), param=denied.param, code="denied") from None
         if user is not None:
             own, default = self.caller.user_rate, self.service.settings.user_rate
             # A bucket for each key that has a rate of its own: what others allow the same user is not theirs to spend.
             name = f"user {self.caller.key if own is not None else ''} {self.caller.stored(user)}"
-            wait = self.request.app.state.buckets.take(name, default if own is None else own)
+            wait = self.request.app.state.limiter.take(name, default if own is None else own)
             if wait:
-                raise Refusal(
+                raise ApiError(
                     429, "too many requests for this user; wait a little", code="rate_limited", retry_after=wait
                 )
         return user
 
-    def make_room(self, user: str, new: int) -> None:
-        """Make sure that a user's history may grow by so many behaviours; asks the store.
+    def check_quota(self, user: str, new: int) -> None:
+        """Check that a user's history may grow by `new` behaviours; asks the store.
 
         Raises:
-            Refusal: 403, the key keeps no more.
+            ApiError: 403, the key's quota does not allow it.
         """
         most = self.caller.behaviors
         if most is None or not new:
             return
         name = self.caller.stored(user)
-        held = sum(info.behaviors for info in self.service.store.find_users(name, limit=1) if info.user == name)
-        if held + new > most:
-            raise Refusal(
+        stored = sum(info.behaviors for info in self.service.store.find_users(name, limit=1) if info.user == name)
+        if stored + new > most:
+            raise ApiError(
                 403,
-                f"{new:,} behaviours would join {held:,}, but this key keeps at most {most:,} of a user; delete some",
+                f"{new:,} behaviours would join {stored:,}, but this key keeps at most {most:,} of a user; delete some",
                 code="history_full",
             )
 
@@ -74,20 +74,20 @@ class Access:
 
 
 async def access_of(request: Request) -> Access:
-    """What the door found out about a request."""
+    """The access that the middlewares have established."""
     state = request.state
     return Access(request.app.state.service, state.caller, state.arrived, request)
 
 
 # Not `def`: each would wait for a thread.
-Let = Annotated[Access, Depends(access_of)]
+CurrentAccess = Annotated[Access, Depends(access_of)]
 
 
 def _unquoted(text: str, what: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise Refusal(400, f"the {what} in the address is not UTF-8", param=what) from None
+        raise ApiError(400, f"the {what} in the address is not UTF-8", param=what) from None
 
 
 async def user_in_path(user: Annotated[str, Path(description="A user's name, percent-encoded.")]) -> str:

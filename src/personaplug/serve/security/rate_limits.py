@@ -1,4 +1,4 @@
-"""Token buckets: how often somebody may ask."""
+"""Rate limits by token buckets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cachetools import LRUCache
 
-_REMEMBERED = 100_000  # whoever has not asked for longest is forgotten beyond that
+_MAX_BUCKETS = 100_000  # the least recently used are dropped beyond that
 
 
 @dataclass(slots=True)
@@ -17,8 +17,8 @@ class _Bucket:
     at: float
 
 
-class Buckets:
-    """A bucket for each name: it holds `burst` seconds' worth and fills at `rate`; a request takes 1.
+class RateLimiter:
+    """Token buckets, one for each name: it holds `burst` seconds' worth, fills at `rate`, and a request takes 1.
 
     Args:
         burst: seconds.
@@ -28,7 +28,7 @@ class Buckets:
     def __init__(self, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst = burst
         self._clock = clock
-        self._buckets: LRUCache[str, _Bucket] = LRUCache(_REMEMBERED)
+        self._buckets: LRUCache[str, _Bucket] = LRUCache(_MAX_BUCKETS)
 
     def take(self, name: str, rate: float) -> float:
         """Take 1 from a bucket; returns 0, or the seconds after which there will be enough.

@@ -1,8 +1,8 @@
-"""What Prometheus is told; no label ever says who asked."""
+"""Metrics for Prometheus; no label ever says who asked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -33,20 +33,13 @@ class Metrics:
         self.open = Gauge("personaplug_requests_in_flight", "Requests being served.", registry=self.registry)
         self.registry.register(_Gauges(service))
 
-    def observe(self, method: str, route: str, status: int, seconds: float, stages: Mapping[str, float]) -> None:
-        """Note a request that is done."""
-        self.requests.labels(method, route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
-        for stage, spent in stages.items():
-            self.stages.labels(stage).observe(spent)
-
     def text(self) -> bytes:
         """As Prometheus reads it."""
         return generate_latest(self.registry)
 
 
 class _Gauges(Collector):
-    """What is looked at when Prometheus asks."""
+    """Values that are read when Prometheus asks."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

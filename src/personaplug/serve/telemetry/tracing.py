@@ -34,7 +34,7 @@ class Tracing:
         self._tracer = provider.get_tracer("personaplug.serve", __version__)
         self._parents = TraceContextTextMapPropagator()
 
-    def note(
+    def record(
         self,
         method: str,
         route: str,
@@ -43,14 +43,14 @@ class Tracing:
         stages: Mapping[str, float],
         headers: Mapping[str, str],
     ) -> None:
-        """Hand on a request that has just been done.
+        """Export a request that has just been served.
 
         Args:
             method: of HTTP.
             route: the address with names in the places of whom and what it names, as `/v1/users/{user}`.
             status: of the answer.
             seconds: from its arrival to its last byte.
-            stages: seconds by stage; see `answering.Run`.
+            stages: seconds by stage; see `CompletionRun`.
             headers: of the request, of which `traceparent` and `tracestate` say what trace it belongs to.
         """
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from personaplug.core.errors import DataError
-from personaplug.serve.openai.errors import LOG, refusal_of
+from personaplug.serve.openai.errors import LOG, to_api_error
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> py
 
 
 def test_a_store_that_is_away_is_a_line_in_the_log_and_its_place_is_not_told(log: pytest.LogCaptureFixture) -> None:
-    refused = refusal_of(DataError("store postgresql://db/users: connection refused"))
+    refused = to_api_error(DataError("store postgresql://db/users: connection refused"))
     assert (refused.status_code, refused.code) == (503, "unavailable")
     assert "postgresql" not in str(refused.detail)
     [record] = log.records
@@ -26,12 +26,12 @@ def test_a_store_that_is_away_is_a_line_in_the_log_and_its_place_is_not_told(log
 
 
 def test_what_nobody_expected_has_its_trace_in_the_log(log: pytest.LogCaptureFixture) -> None:
-    refused = refusal_of(ZeroDivisionError("of something"))
+    refused = to_api_error(ZeroDivisionError("of something"))
     assert (refused.status_code, refused.code) == (500, "internal_error")
     [record] = log.records
     assert record.exc_info is not None
 
 
 def test_what_is_the_requests_own_fault_is_not_in_the_log(log: pytest.LogCaptureFixture) -> None:
-    assert refusal_of(DataError("'at' is 'x': expected a number")).status_code == 400
+    assert to_api_error(DataError("'at' is 'x': expected a number")).status_code == 400
     assert not log.records

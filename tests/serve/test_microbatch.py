@@ -1,4 +1,4 @@
-"""Batches gathered from many askers: each gets what is theirs, and one at fault harms nobody else."""
+"""Micro-batches: each caller gets their own result, and one at fault harms nobody else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 async def ask_all(items, most=4):
-    from personaplug.serve.runtime.microbatch import Together
+    from personaplug.serve.runtime.service import MicroBatcher
 
     sizes: list[int] = []
 
@@ -19,7 +19,7 @@ async def ask_all(items, most=4):
             raise ValueError(f"bad {min(batch)}")
         return [10 * item for item in batch]
 
-    together = Together(work, most)
+    together = MicroBatcher(work, most)
     found = await asyncio.gather(*(together(item) for item in items), return_exceptions=True)
     return found, sizes
 
@@ -39,13 +39,13 @@ def test_one_at_fault_is_told_and_the_others_get_theirs() -> None:
 
 def test_who_has_gone_is_no_hindrance() -> None:
     async def leave():
-        from personaplug.serve.runtime.microbatch import Together
+        from personaplug.serve.runtime.service import MicroBatcher
 
         async def work(batch):
             await asyncio.sleep(0.01)
             return batch
 
-        together = Together(work)
+        together = MicroBatcher(work)
         tasks = [asyncio.create_task(together(n)) for n in range(3)]
         await asyncio.sleep(0)
         tasks[1].cancel()
