@@ -144,3 +144,18 @@ def test_the_real_small_model_trains_and_is_measured(tmp_path, monkeypatch):
     assert "task_prompt" in told
     rows = json.loads(Path("results/data/tiny-seed0.json").read_text())["rows"]
     assert all(0 < r["scores"]["nll"] < 20 for r in rows)
+
+
+def test_voices_measures_what_people_see_and_writes_it_with_intervals(run, tmp_path, tiny_causal):
+    config = write_config(tmp_path, tiny_causal)
+    words = ("voices", config, "--people", 3, "--among", 2, "--questions", 2, "--texts", 4, "--off-topic", 0)
+    result = run(*words, "--strength", 1, "--strength", 2, "--results", tmp_path / "results", "--show")
+    assert result.exit_code == 0
+    assert "plug, strength 2" in result.stdout
+    [path] = (tmp_path / "results").rglob("*.voices.json")
+    found = json.loads(path.read_text())
+    assert [row["strength"] for row in found["rows"]] == [1.0, 2.0]
+    assert {"mean", "low", "high"} <= found["rows"][0]["scores"]["author"].keys()
+    refused = run(*words, "--among", 9)
+    assert refused.exit_code == 2
+    assert "among" in refused.stderr

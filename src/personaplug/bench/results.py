@@ -25,6 +25,7 @@ from personaplug.pipeline.run import Curve
 from personaplug.tasks.base import TaskInfo
 
 _LIBRARIES = ("personaplug", "torch", "transformers", "sentence-transformers", "numpy")
+VOICES_RESULT = ".voices.json"  # what `personaplug voices` leaves ends so
 SET_RESULT = ".set.json"  # what the statistics of an answer set end with, which are no measurement of a method
 _SHARED = ("ids", "users", "histories")  # the same in every row of a file: written once
 

@@ -28,7 +28,7 @@ KINDS = ("baseline", "reference", "shuffled")
 LEVEL = 0.05
 """A gain holds where its chance, corrected by Holm's method for all gains of its kind in a table, is below this."""
 
-_NO_RESULT = ("claims.json", files.SET_RESULT)  # what ends so stands beside results and is none
+_NO_RESULT = ("claims.json", files.SET_RESULT, files.VOICES_RESULT)  # what ends so stands beside results and is none
 _CONTROLS = (SHUFFLED, "no history")
 
 
