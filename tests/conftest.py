@@ -18,6 +18,24 @@ settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
+TESTS = Path(__file__).parent
+
+# Files whose tests import the same heavy library run in one worker, so that no other worker pays for the import.
+FAMILIES = {
+    "sentence-transformers": ("contracts/test_encoders.py", "encoders/test_sentence.py", "encoders/test_static.py"),
+    "matplotlib": ("bench/test_report.py", "bench/test_answer_sets.py", "cli/test_report_command.py"),
+    "openai": ("backbones/test_openai.py", "backbones/test_vllm.py", "serve/test_openai_client.py"),
+}
+FAMILY_OF = {file: family for family, files in FAMILIES.items() for file in files}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `--dist loadgroup`: a family of files, or one file with its shared fixtures, to a worker."""
+    for item in items:
+        file = item.path.relative_to(TESTS).as_posix()
+        item.add_marker(pytest.mark.xdist_group(FAMILY_OF.get(file, file)))
+
+
 @pytest.fixture(scope="session")
 def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny random decoder-only model that has a chat template."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,6 @@ import typer
 from typer.testing import CliRunner
 
 from personaplug.cli import console
-
-
-def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(console).failed == 0
 
 
 def test_a_moment_that_no_calendar_has_is_shown_as_its_number():

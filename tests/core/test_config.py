@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.core import config
 from personaplug.core.config import apply_sets, fill, from_mapping, read_toml, to_mapping, write_toml
 from personaplug.core.errors import ConfigError
 
@@ -30,10 +28,6 @@ class Outer:
     tags: tuple[str, ...] = ()
     seed: int | None = None
     inner: Inner = field(default_factory=Inner)
-
-
-def test_the_examples_in_the_docstrings_are_true():
-    assert doctest.testmod(config).failed == 0
 
 
 KEYS = st.text("abcdefgh_", min_size=1, max_size=6)
