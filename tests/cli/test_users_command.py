@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.strategies import NAMES, TIMES
 
 from personaplug.core.registry import build
 from personaplug.core.types import Behavior
 from personaplug.data.ingest import ingest
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
-NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def test_list_shows_every_user_with_counts_and_dates(run, store):
@@ -59,12 +59,12 @@ def test_an_export_that_cannot_be_written_is_an_error(run, store):
         st.builds(
             Behavior,
             user=st.just("ada"),
-            id=TEXT,
+            id=NAMES,
             input=TEXT,
             output=TEXT,
-            at=st.none() | NUMBER,
+            at=st.none() | TIMES,
             rating=st.none() | st.floats(0, 1),
-            fields=st.dictionaries(TEXT, TEXT, max_size=2),
+            fields=st.dictionaries(NAMES, TEXT, max_size=2),
         ),
         min_size=1,
         max_size=8,

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.strategies import TIMES
 
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior, Conditioning, History, Message, Prompt, Request
 
-TIMES = st.none() | st.floats(-1e9, 1e9)
+DATED = st.none() | TIMES
 
 
 def history(ats) -> History:
@@ -31,6 +32,20 @@ def history(ats) -> History:
         ({"rating": 1.01}, "rating is 1.01"),
         ({"rating": -0.01}, "rating is -0.01"),
         ({"rating": math.nan}, "rating is nan"),
+        ({"rating": True}, "rating is True"),
+        ({"at": 5e10}, "no time up to the year 2100"),
+        ({"at": "01.03.2024"}, "at is '01.03.2024', expected UTC seconds"),
+        ({"user": ".."}, "the user's name is a step in an address"),
+        ({"user": "a\n"}, "the user's name holds a control character"),
+        ({"user": "acme\x1f"}, "the user's name must not be empty"),
+        ({"user": "acme\x1fa\x1fb"}, "the user's name holds a control character"),
+        ({"user": "x" * 257}, "the user's name is longer than 256 characters"),
+        ({"user": 7}, "user is 7, expected a string"),
+        ({"id": "x" * 1025}, "the id is longer than 1,024 characters"),
+        ({"id": "."}, "the id is a step in an address"),
+        ({"output": "a\ud800"}, "half a surrogate pair"),
+        ({"fields": {"a\tb": "1"}}, "the name of the field 'a\\\\tb' holds a control character"),
+        ({"fields": {"a": 1}}, "field 'a' is 1, expected a string"),
     ],
 )
 def test_a_behaviour_that_cannot_be_is_refused_with_its_id_and_user(changes, says):
@@ -50,14 +65,14 @@ def test_a_behaviour_cannot_be_changed():
         Behavior("ada", "1", "in", "out").output = "other"
 
 
-@given(st.lists(TIMES, max_size=10), st.floats(-1e9, 1e9))
+@given(st.lists(DATED, max_size=10), st.floats(-1e9, 1e9))
 def test_before_never_holds_what_came_later_or_may_have(ats, at):
     cut = history(ats).before(at)
     assert [b.at for b in cut] == [t for t in ats if t is not None and t < at]
     assert (cut.user, cut.version) == ("ada", 3)
 
 
-@given(st.lists(TIMES, max_size=10), st.integers(-2, 12))
+@given(st.lists(DATED, max_size=10), st.integers(-2, 12))
 def test_last_holds_the_newest_in_order(ats, n):
     whole = history(ats)
     assert whole.last(n).behaviors == (whole.behaviors[-n:] if n > 0 else ())
@@ -103,3 +118,13 @@ def test_a_prompt_needs_what_it_holds():
 def test_needs_are_written_as_words():
     assert str(Conditioning.TEXT | Conditioning.PREFIX) == "text+prefix"
     assert str(Conditioning(0)) == "nothing"
+
+
+def test_a_behaviour_has_utc_seconds_whatever_its_time_was_written_in():
+    written = [1_700_000_000, 1_700_000_000_000, "2023-11-14T22:13:20Z", 1_700_000_000_000_000_000]
+    assert {Behavior("ada", "1", "in", "out", at).at for at in written} == {1.7e9}
+
+
+def test_a_row_of_a_store_is_read_whatever_an_older_version_took():
+    old = Behavior.from_store("a\n", "..", "in", "out", 1e300, 0.5, {"": "x"})
+    assert (old.user, old.id, old.at, old.fields) == ("a\n", "..", 1e300, {"": "x"})

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError, UnknownNameError
+from personaplug.core.names import TENANT_SEPARATOR, is_name
 from personaplug.serve.security.api_keys import KeyRing, Limits, make_key, revoke_key
-from personaplug.serve.security.authorization import SCOPES, SEPARATOR, Caller, DeniedError, decide, is_name
+from personaplug.serve.security.authorization import SCOPES, Caller, DeniedError, decide
 from personaplug.serve.settings import Settings
 from personaplug.stores.database.keys import KeyTable
 from serving import Live, Parrot, served, text_service
 
-NAMES = st.sampled_from(["ada", "bob", "eve", f"acme{SEPARATOR}ada", "", "."])
+NAMES = st.sampled_from(["ada", "bob", "eve", f"acme{TENANT_SEPARATOR}ada", "", "."])
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}
 
 

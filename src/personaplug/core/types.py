@@ -6,13 +6,15 @@ Shapes: k: persona tokens, d: the language model's width.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 from personaplug.core.errors import ConfigError, DataError
+from personaplug.core.names import LONGEST_ID, has_half_surrogate, name_fault, quoted, user_fault
+from personaplug.core.times import utc_seconds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,16 +33,18 @@ class Behavior:
     """One thing a user did: given `input`, they wrote or chose `output`.
 
     Attributes:
-        user: whose behaviour it is.
+        user: whose behaviour it is; see `core.names` for what is a name.
         id: unique within the user; adding the same id twice adds nothing.
         input: what the user saw or was asked; may be empty.
         output: what the user wrote or chose.
-        at: UTC seconds since 1970, or None if unknown.
+        at: UTC seconds since 1970, or None if unknown. What else `core.times` reads (milliseconds, a date, ISO-8601
+            text) may be passed and becomes UTC seconds.
         rating: how much the user liked it, in [0, 1], or None.
         fields: anything else, as strings (`title`, `conversation`, ...).
 
     Raises:
-        DataError: an empty user or id, no text at all, or a number out of its range.
+        DataError: a user, id or field that is no name, no text at all, a text that nothing can encode, or a number out
+            of its range.
     """
 
     user: str
@@ -52,16 +56,53 @@ class Behavior:
     fields: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.user or not self.id:
-            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: user and id must not be empty")
-        if not self.input and not self.output:
-            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: both input and output are empty")
-        if self.at is not None and not math.isfinite(self.at):
-            raise DataError(f"behaviour {self.id!r} of user {self.user!r}: at is {self.at}, expected UTC seconds")
-        if self.rating is not None and not 0.0 <= self.rating <= 1.0:
-            raise DataError(
-                f"behaviour {self.id!r} of user {self.user!r}: rating is {self.rating}, expected a number in [0, 1]"
-            )
+        for fault in _faults(self):
+            raise DataError(f"{self._label}: {fault}")
+        if self.rating is not None and not _in_unit(self.rating):
+            raise DataError(f"{self._label}: rating is {quoted(self.rating)}, expected a number in [0, 1]")
+        if self.at is not None:
+            try:
+                object.__setattr__(self, "at", utc_seconds(self.at))
+            except ValueError as error:
+                raise DataError(f"{self._label}: at is {quoted(self.at)}, {error}") from None
+
+    @property
+    def _label(self) -> str:
+        return f"behaviour {quoted(self.id)} of user {quoted(self.user)}"
+
+    @classmethod
+    def from_store(cls, *values: Any) -> Behavior:
+        """A behaviour from a store's row, without the checks: what an older version took stays readable."""
+        behavior = object.__new__(cls)
+        for name, value in zip(cls.__slots__, values, strict=True):
+            object.__setattr__(behavior, name, value)
+        return behavior
+
+
+def _faults(b: Behavior) -> Iterator[str]:
+    """What is wrong with a behaviour's names and texts, the first fault first."""
+    for name in ("user", "id", "input", "output"):
+        if not isinstance(getattr(b, name), str):
+            yield f"{name} is {quoted(getattr(b, name))}, expected a string"
+    if not b.user or not b.id:
+        yield "user and id must not be empty"
+    if fault := user_fault(b.user):
+        yield f"the user's name {fault}; rename them"
+    if fault := name_fault(b.id, LONGEST_ID):
+        yield f"the id {fault}; give it another id"
+    if not b.input and not b.output:
+        yield "both input and output are empty"
+    for name, value in b.fields.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            yield f"field {quoted(name)} is {quoted(value)}, expected a string"
+        if fault := name_fault(name):
+            yield f"the name of the field {quoted(name)} {fault}; rename it"
+    if any(map(has_half_surrogate, (b.input, b.output, *b.fields.values()))):
+        yield "half a surrogate pair (\\ud800-\\udfff) is not text; write the character itself"
+
+
+def _in_unit(rating: object) -> bool:
+    return isinstance(rating, Real) and not isinstance(rating, bool) and 0.0 <= float(rating) <= 1.0
 
 
 @dataclass(frozen=True, slots=True)

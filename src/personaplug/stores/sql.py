@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from personaplug.core.errors import DataError, UnknownUserError
+from personaplug.core.names import quoted, user_fault
 from personaplug.core.types import Behavior, History, State
 from personaplug.stores.base import ErasureReceipt, Inventory, Store, UserInfo, VectorRow
 from personaplug.stores.database.connection import Database, document
@@ -94,8 +95,9 @@ class SqlStore(Store):
 
     def create(self, user: str) -> bool:
         """See `Store.create`."""
-        if not user:
-            raise DataError("a user needs a name; it is empty")
+        fault = user_fault(user)
+        if fault:
+            raise DataError(f"user {quoted(user)}: the name {fault}; give another name")
         insert = self._db.insert(USERS).values(name=user, version=0).on_conflict_do_nothing().returning(USERS.c.key)
         with self._db.write() as connection:
             return connection.execute(insert).first() is not None
@@ -160,7 +162,7 @@ class SqlStore(Store):
                 .where(b.user == key)
                 .order_by(b.at.nulls_first(), b.key)
             )
-            return History(user, tuple(Behavior(user, *row) for row in rows), version)
+            return History(user, tuple(Behavior.from_store(user, *row) for row in rows), version)
 
     def version_stamp(self, user: str) -> tuple[int, int] | None:
         """See `Store.version_stamp`."""

@@ -22,7 +22,7 @@ from personaplug.core.errors import (
     UnknownNameError,
     UnknownUserError,
 )
-from personaplug.serve.security.authorization import SEPARATOR
+from personaplug.core.names import TENANT_SEPARATOR
 
 LOG = logging.getLogger("personaplug.serve")
 
@@ -43,7 +43,7 @@ _KINDS: tuple[tuple[type[PersonaplugError], int, str | None], ...] = (
     (ConfigError, 400, None),
     (UnknownNameError, 400, None),
 )
-_PREFIX = re.compile(r"[a-z0-9-]*" + re.escape(repr(SEPARATOR)[1:-1]))  # a tenant's, as a quoted name shows it
+_PREFIX = re.compile(r"[a-z0-9-]*" + re.escape(repr(TENANT_SEPARATOR)[1:-1]))  # a tenant's, as a quoted name shows it
 
 
 class ApiError(HTTPException):

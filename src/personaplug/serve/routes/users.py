@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from personaplug.core.errors import UnknownUserError
+from personaplug.core.names import TENANT_SEPARATOR
 from personaplug.core.types import Attribution, Behavior, Message
 from personaplug.data.feedback import pair_behavior, rated_behavior
 from personaplug.serve.openai.errors import ApiError
@@ -20,7 +21,6 @@ from personaplug.serve.openai.schemas import Body, MessageBody, Name, Text
 from personaplug.serve.routes.export import archive
 from personaplug.serve.routes.history import shown_behavior
 from personaplug.serve.runtime.completion import shares
-from personaplug.serve.security.authorization import SEPARATOR
 from personaplug.serve.security.context import Access, CurrentAccess, PathUser
 from personaplug.stores.base import UserInfo
 
@@ -95,7 +95,7 @@ def _page(access: Access, limit: int, after: str) -> list[UserInfo]:
     after = caller.stored(after) if after else ""
     if caller.tenant:
         return store.find_users(caller.prefix, after, limit)
-    return store.find_users("", after, limit, without=SEPARATOR)
+    return store.find_users("", after, limit, without=TENANT_SEPARATOR)
 
 
 def _info(access: Access, user: str) -> UserInfo | None:

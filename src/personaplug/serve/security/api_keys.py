@@ -14,7 +14,8 @@ from threading import Lock
 from cachetools import TTLCache
 
 from personaplug.core.errors import ConfigError, UnknownNameError
-from personaplug.serve.security.authorization import LOCAL, SCOPES, Caller, is_name
+from personaplug.core.names import is_name
+from personaplug.serve.security.authorization import LOCAL, SCOPES, Caller
 from personaplug.stores.database.keys import KeyRow, KeyTable
 
 _KEY = re.compile(r"pp-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")

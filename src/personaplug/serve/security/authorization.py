@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from personaplug.core.names import LONGEST_USER, TENANT_SEPARATOR, is_name
+
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
-
-# Stands between a tenant and a user's name in the store. No name that comes in over the network holds it.
-SEPARATOR = "\x1f"
-LONGEST_NAME = 256  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Caller:
 
     def stored(self, user: str) -> str:
         """A user's name in the store: no two tenants share one."""
-        return f"{self.tenant}{SEPARATOR}{user}" if self.tenant else user
+        return f"{self.tenant}{TENANT_SEPARATOR}{user}" if self.tenant else user
 
     @property
     def prefix(self) -> str:
@@ -87,19 +84,10 @@ def decide(caller: Caller, scope: Scope, claims: Mapping[str, str | None]) -> st
         raise DeniedError(403, f"{field} and {other} name different users; name one", other)
     if not is_name(name):
         raise DeniedError(
-            400, f"{field} is no user's name: 1 to {LONGEST_NAME} characters, no control characters, not . or ..", field
+            400, f"{field} is no user's name: 1 to {LONGEST_USER} characters, no control characters, not . or ..", field
         )
     if caller.users is not None and name not in caller.users:
         raise DeniedError(
             403, f"{field}: this key does not reach that user; use one that does, or leave {field} out", field
         )
     return name
-
-
-def is_name(name: str) -> bool:
-    """Whether a user may be called so: by what an address can hold, and no separator."""
-    return (
-        name not in {".", ".."}
-        and 0 < len(name) <= LONGEST_NAME
-        and not any(unicodedata.category(c) in {"Cc", "Cs"} for c in name)
-    )
