@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -60,6 +61,23 @@ def test_an_id_stored_with_other_content_is_an_error_that_names_the_file(store, 
     with pytest.raises(ConflictError, match=r"other\.jsonl: .*'1' of user 'ada'"):
         ingest(other, opened)
     opened.close()
+
+
+def test_standard_input_is_read_from_a_dash(run, monkeypatch):
+    lines = b'{"user": "ada", "output": "a"}\n{"user": "bob", "output": "b"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert ingest("-", build("store", "sql", {"url": "u.db"})) == Ingested(2, 2, 2)
+
+
+def test_a_table_of_stars_is_taken_with_its_scale_and_its_user_named(run):
+    Path("b.csv").write_text("output,rating\nawful,1\nfair,3\n")
+    assert (
+        "1 user, 2 behaviours read, 2 new"
+        in run("ingest", "b.csv", "--user", "ada", "--rating-scale", "1:5", "--store", "u.db").stdout
+    )
+    assert [
+        json.loads(line)["rating"] for line in run("users", "export", "ada", "--store", "u.db").stdout.splitlines()
+    ] == [0, 0.5]
 
 
 @pytest.mark.slow

@@ -47,6 +47,12 @@ def error_line(result) -> str:
         pytest.param(GOOD + b'{"output": "a"}\n', ("b.jsonl:2", "user"), id="no user"),
         pytest.param(GOOD + b'{"user": "", "output": "a"}\n', ("b.jsonl:2", "user", "empty"), id="empty user"),
         pytest.param(GOOD + b'{"user": "a", "output": "b", "at": "noon"}\n', ("b.jsonl:2", "'noon'"), id="no time"),
+        pytest.param(GOOD + b'{"user": "a", "output": "b", "rating": 5}\n', ("--rating-scale 1:5",), id="stars"),
+        pytest.param(b"user,output\na,hello, you\n", ("b.jsonl:2", "double quotes"), id="table without quotes"),
+        pytest.param(b"\x1f\x8b\x08\x00\x00", ("b.jsonl", "damaged or cut off"), id="gzip cut off"),
+        pytest.param(b"PAR1" * 9, ("b.jsonl", "Parquet"), id="Parquet cut off"),
+        pytest.param("user,output\na,Grüße\n".encode("cp1252"), ("b.jsonl:2", "--encoding"), id="Windows-1252"),
+        pytest.param(b'{"user": "a\\n", "output": "b"}\n', ("b.jsonl:1", "control character"), id="name"),
     ],
 )
 def test_a_bad_file_is_named_with_the_line_the_value_and_the_way_out(run, tmp_path, content, says):

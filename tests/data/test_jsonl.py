@@ -9,7 +9,7 @@ import pytest
 
 from personaplug.core.errors import DataError
 from personaplug.core.types import Behavior
-from personaplug.data.jsonl import read_behaviors, read_task_json
+from personaplug.data.jsonl import Reading, read_behaviors, read_task_json
 
 GOOD = {"user": "ana", "id": "1", "at": 1, "input": "hi", "output": "ho"}
 
@@ -107,7 +107,7 @@ def test_a_wrong_line_is_refused_in_one_line_that_names_file_and_line(tmp_path, 
     path = tmp_path / "b.jsonl"
     path.write_bytes(b'{"user": "first", "id": "1", "output": "fine"}\n' + line + b"\n")
     with pytest.raises(DataError, match=words) as caught:
-        list(read_behaviors(path, max_line_bytes=200_000))
+        list(read_behaviors(path, Reading(max_line_bytes=200_000)))
     message = str(caught.value)
     assert message.startswith(f"{path}:2: ")
     assert "\n" not in message
@@ -117,9 +117,9 @@ def test_a_wrong_line_is_refused_in_one_line_that_names_file_and_line(tmp_path, 
 def test_a_line_of_exactly_the_limit_is_read(tmp_path):
     path = write(tmp_path / "b.jsonl", [GOOD])
     size = len(path.read_bytes()) - 1
-    assert list(read_behaviors(path, max_line_bytes=size))
+    assert list(read_behaviors(path, Reading(max_line_bytes=size)))
     with pytest.raises(DataError, match="longer than"):
-        list(read_behaviors(path, max_line_bytes=size - 1))
+        list(read_behaviors(path, Reading(max_line_bytes=size - 1)))
 
 
 @pytest.mark.parametrize("content", ["", "\n \n"])

@@ -253,14 +253,14 @@ def test_a_new_person_gets_a_text_by_hand(page, live):
         pytest.param(
             "mail.csv",
             'input,output,at,rating,topic\n"hi, you?","fine\nand ""you""?",2024-05-01,0.9,day\n'
-            "what?,something,yesterday,,\nshall we?,yes!!,1714730400,,plans\nok?,sure,,7,\n",
+            "what?,something,yesterday,,\nshall we?,yes!!,1714730400,,plans\nok?,sure,,seven,\n",
             id="csv",
         ),
         pytest.param(
             "mail.jsonl",
             '{"input": "hi, you?", "output": "fine\\nand \\"you\\"?", "at": "2024-05-01", "rating": 0.9}\n\n'
             '{"output": "something", "at": "yesterday"}\n{"input": "shall we?", "output": "yes!!"}\n'
-            '{"output": "sure", "rating": 7}\n',
+            '{"output": "sure", "rating": "seven"}\n',
             id="jsonl",
         ),
     ],
@@ -273,7 +273,7 @@ def test_a_file_is_looked_at_before_it_is_sent_and_bad_lines_are_named(page, liv
     expect(bad).to_have_count(2)
     first, second = (4, 6) if name.endswith("csv") else (3, 5)
     expect(bad.nth(0)).to_contain_text(f"Line {first} at is 'yesterday'")
-    expect(bad.nth(1)).to_contain_text(f"Line {second} rating is 7")
+    expect(bad.nth(1)).to_contain_text(f"Line {second} rating is 'seven'")
     expect(page.get_by_role("region", name="The first good lines")).to_contain_text('fine and "you"?')
     with live.client() as web:
         assert web.get("/v1/users/bob").json()["behaviors"] == 1  # nothing was sent yet
@@ -302,6 +302,21 @@ def test_a_file_that_is_no_table_of_texts_is_refused_in_one_line(page, live):
     page.get_by_role("tab", name="Add").click()
     page.set_input_files("#upload", {"name": "x.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"})
     expect(page.get_by_role("alert")).to_contain_text('no column "output"; its first line names: a, b')
+
+
+def test_a_file_of_stars_is_taken_when_its_scale_is_chosen_and_not_before(page, live):
+    page.goto(f"{live.url}/#people/bob")
+    page.get_by_role("tab", name="Add").click()
+    stars = {"name": "x.csv", "mimeType": "text/csv", "buffer": b"output,rating\nawful,1\ngreat,5\nfair,3\n"}
+    page.set_input_files("#upload", stars)
+    expect(page.get_by_role("alert")).to_contain_text("Line 3: the rating is 5")
+    page.get_by_label("Ratings in the file").select_option("1:5")
+    page.set_input_files("#upload", stars)
+    page.get_by_role("button", name="Add 3 texts").click()
+    expect(page.locator(".look")).to_contain_text("3 texts added")
+    with live.client() as web:
+        found = web.get("/v1/users/bob/history").json()["data"]
+    assert {b["output"]: b["rating"] for b in found if b["rating"] is not None} == {"awful": 0, "great": 1, "fair": 0.5}
 
 
 def test_a_person_is_exported_and_erased_with_a_receipt(page, live):

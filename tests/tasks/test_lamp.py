@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import mini_lamp
 from personaplug.core import registry
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, DataError, UnknownNameError
@@ -347,3 +348,86 @@ def test_a_real_folder_is_read_whole():
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: no such folder; put LaMP's files there"):
         registry.build("task", "lamp", {"path": tmp_path / "nowhere"})
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """A miniature of LaMP_2 whose train golds, or whose questions, are changed by a function."""
+
+    def make(task="LaMP_2", gold=None, question=None):
+        folder = mini_lamp.write(tmp_path / "lamp", task)
+        file = folder / f"train_{'outputs' if gold else 'questions'}.json"
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if gold:
+            raw["golds"][0]["output"] = gold
+        else:
+            question(raw[0])
+        file.write_text(json.dumps(raw), encoding="utf-8")
+        return registry.build("task", "lamp", {"path": str(folder)})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gold", "option"), [(" comedy ", "comedy"), ("Comedy", "comedy"), ("TRUE STORY\n", "true story")]
+)
+def test_blanks_and_case_of_a_gold_do_not_count(changed, gold, option):
+    assert changed(gold=gold).examples("train")[0].target == option
+
+
+@pytest.mark.parametrize(("task", "gold"), [("LaMP_2", "thriller"), ("LaMP_3", "6"), ("LaMP_2", " ")])
+def test_a_gold_that_is_no_option_is_refused_with_its_file_its_id_and_the_options(changed, task, gold):
+    lamp = changed(task, gold=gold)
+    with pytest.raises(DataError, match=r"train_outputs\.json: the output of question .* is .*, none of the options"):
+        lamp.examples("train")
+
+
+def test_labels_of_a_profile_are_the_options_too(changed):
+    lamp = changed(question=lambda q: q["profile"][0].update(tag=" Comedy"))
+    assert "comedy" in {b.output for b in lamp.examples("train")[0].history}
+    assert " Comedy" not in {b.output for b in lamp.examples("train")[0].history}
+
+
+def test_dates_that_are_all_the_same_leave_a_profile_in_the_order_of_the_file(changed):
+    def same(question):
+        for item in question["profile"]:
+            item["date"] = "2012-01-01"
+        ids[:] = [item["id"] for item in question["profile"]]
+
+    ids: list[str] = []
+    assert [b.id for b in changed(question=same).examples("train")[0].history] == ids
+
+
+@pytest.mark.parametrize("where", ["input", "profile"])
+def test_half_a_surrogate_pair_is_refused_with_its_question(changed, where):
+    def broken(question):
+        if where == "input":
+            question["input"] += "\ud83d"
+        else:
+            question["profile"][0]["description"] += "\ud83d"
+
+    lamp = changed(question=broken)
+    with pytest.raises(DataError, match=r"train_questions\.json: question .* half of a surrogate pair"):
+        lamp.examples("train")
+
+
+def test_the_layout_of_the_published_files_is_read_as_it_is_downloaded(tmp_path):
+    flat = mini_lamp.write(tmp_path / "flat", "LaMP_2")
+    for file in list(flat.glob("*.json")):
+        split = file.name.partition("_")[0]
+        for task in ("LaMP_2", "LaMP_3"):
+            target = tmp_path / "time" / task / split
+            target.mkdir(parents=True, exist_ok=True)
+            (target / file.name).write_bytes(file.read_bytes())
+    below = registry.build("task", "lamp", {"path": str(tmp_path / "time" / "LaMP_2")})
+    above = registry.build("task", "lamp", {"path": str(tmp_path), "task": "LaMP_2"})
+    wanted = [e.target for e in registry.build("task", "lamp", {"path": str(flat)}).examples("train")]
+    assert [e.target for e in below.examples("train")] == [e.target for e in above.examples("train")] == wanted
+    with pytest.raises(DataError, match="the folder holds LaMP_2 and LaMP_3; name one"):
+        registry.build("task", "lamp", {"path": str(tmp_path / "time")})
+
+
+def test_an_archive_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "LaMP.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="is a file; unpack it"):
+        registry.build("task", "lamp", {"path": str(tmp_path / "LaMP.zip")})

@@ -31,7 +31,13 @@ EPILOG = "Example: personaplug ingest mail/ --store users.db --encode mail.toml"
 def ingest(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH", help="Folders with behaviors.jsonl, or .jsonl files.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            help="Folders with behaviors.jsonl, or files: JSON lines, a JSON array, CSV, Parquet; also compressed by "
+            "gzip, bzip2 or xz, a pipe, or - for standard input.",
+            show_default=False,
+            allow_dash=True,
+        ),
     ],
     store: StoreOption = DEFAULT_STORE,
     encode: Annotated[
@@ -45,22 +51,33 @@ def ingest(
     max_line_bytes: Annotated[
         int, typer.Option(min=1, metavar="N", help="A longer line is an error.")
     ] = MAX_LINE_BYTES,
+    rating_scale: Annotated[
+        str, typer.Option(metavar="LOW:HIGH", help="The ratings' worst and best, for example 1:5 for stars.")
+    ] = "0:1",
+    encoding: Annotated[
+        str, typer.Option(metavar="NAME", help="Of files that are neither UTF-8 nor UTF-16, for example cp1252.")
+    ] = "",
+    user: Annotated[str, typer.Option(metavar="NAME", help="Whose behaviours these are, where no line says so.")] = "",
 ) -> None:
     """Add users' behaviours to a store.
 
-    A behaviour is one JSON object a line: "user" and "output", and as wanted "id", "input", "at" (UTC seconds or
-    ISO-8601), "rating" (0 to 1) and "fields" (strings by name).
+    A behaviour is one JSON object a line, or a row of a table: "user" and "output", and as wanted "id", "input", "at"
+    (UTC seconds, milliseconds, a date, or ISO-8601), "rating" (0 to 1) and "fields" (strings by name; in a table, all
+    other columns).
 
     All lines are checked before any is added. Doing it again adds only what is new, also after a kill. What was encoded
     here is not encoded again by train, answer or serve on the same store.
     """
     from personaplug.data.ingest import check
+    from personaplug.data.jsonl import Reading
+
+    reading = Reading(max_line_bytes, encoding, rating_scale, user)
 
     file = store_file(store)
     # A store that is there is opened first: its faults should show before minutes of checking.
     opened = open_store(store) if file is None or file.exists() else None
     with progress_bar("checking") as advance:
-        checked = [check(path, advance, max_line_bytes) for path in paths]
+        checked = [check(path, advance, reading) for path in paths]
     opened = opened or open_store(store, create=True)
     users = frozenset[str]().union(*(c.users for c in checked))
     try:

@@ -81,9 +81,10 @@ class Behavior:
 
 def _faults(b: Behavior) -> Iterator[str]:
     """What is wrong with a behaviour's names and texts, the first fault first."""
-    for name in ("user", "id", "input", "output"):
-        if not isinstance(getattr(b, name), str):
-            yield f"{name} is {quoted(getattr(b, name))}, expected a string"
+    texts: dict[str, object] = {"user": b.user, "id": b.id, "input": b.input, "output": b.output}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            yield f"{name} is {quoted(text)}, expected a string"
     if not b.user or not b.id:
         yield "user and id must not be empty"
     if fault := user_fault(b.user):
@@ -92,7 +93,8 @@ def _faults(b: Behavior) -> Iterator[str]:
         yield f"the id {fault}; give it another id"
     if not b.input and not b.output:
         yield "both input and output are empty"
-    for name, value in b.fields.items():
+    fields: Mapping[Any, object] = b.fields
+    for name, value in fields.items():
         if not isinstance(name, str) or not isinstance(value, str):
             yield f"field {quoted(name)} is {quoted(value)}, expected a string"
         if fault := name_fault(name):
@@ -102,7 +104,8 @@ def _faults(b: Behavior) -> Iterator[str]:
 
 
 def _in_unit(rating: object) -> bool:
-    return isinstance(rating, Real) and not isinstance(rating, bool) and 0.0 <= float(rating) <= 1.0
+    """Whether it is a number in [0, 1]; NumPy's numbers are numbers, True is none."""
+    return type(rating) is not bool and isinstance(rating, Real) and 0.0 <= float(rating) <= 1.0
 
 
 @dataclass(frozen=True, slots=True)

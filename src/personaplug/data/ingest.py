@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from personaplug.core.errors import ConflictError
+from personaplug.core.errors import ConflictError, DataError
 from personaplug.core.types import Behavior
-from personaplug.data.jsonl import MAX_LINE_BYTES, find_data, read_behaviors
+from personaplug.data.jsonl import Reading, find_data, read_behaviors
+from personaplug.data.opening import Source
 from personaplug.stores.base import Store
 
 BATCH = 2_000  # behaviours in a transaction: what a kill costs at most, and it is added again by the next run
@@ -22,16 +23,16 @@ class Checked:
     """A file without a bad line.
 
     Attributes:
-        file: the .jsonl file.
+        source: the file.
         users: whose behaviours it holds.
         behaviors: how many, an id given twice counted once.
-        max_line_bytes: the limit that its lines keep.
+        reading: how it was read.
     """
 
-    file: Path
+    source: Source
     users: frozenset[str]
     behaviors: int
-    max_line_bytes: int
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,42 +44,45 @@ class Ingested:
     new: int
 
 
-def ingest(path: str | Path, store: Store, progress: Progress | None = None) -> Ingested:
+def ingest(
+    path: str | Path, store: Store, progress: Progress | None = None, reading: Reading | None = None
+) -> Ingested:
     """Check a whole file, then add its behaviours in batches; doing it again, or after a kill, doubles nothing.
 
     Args:
-        path: a folder with behaviors.jsonl, or a .jsonl file.
+        path: a folder with behaviors.jsonl, a file that `read_behaviors` reads, a pipe, or `-` for standard input.
         store: where to.
-        progress: called with the number of behaviours added or found there since the last call.
+        progress: called with the number of behaviours added, or stored already, since the last call.
+        reading: how to read it.
 
     Raises:
         DataError: a line is bad; names it, and nothing was added.
         ConflictError: an id is stored already with other content; the batches before it stay.
     """
-    checked = check(path)
+    checked = check(path, reading=reading)
     return Ingested(len(checked.users), checked.behaviors, add(checked, store, progress))
 
 
-def check(path: str | Path, progress: Progress | None = None, max_line_bytes: int = MAX_LINE_BYTES) -> Checked:
-    """Read a whole file, keeping little of it.
+def check(path: str | Path, progress: Progress | None = None, reading: Reading | None = None) -> Checked:
+    """Read a whole file, of which little stays in memory.
 
     Args:
-        path: a folder with behaviors.jsonl, or a .jsonl file.
+        path: as in `ingest`.
         progress: called with the number of behaviours read since the last call.
-        max_line_bytes: a longer line is an error.
+        reading: how to read it.
 
     Raises:
         DataError: a line is bad; names the file, the line, the value and the way out.
     """
-    file, _ = find_data(Path(path))
+    source, reading = Source(find_data(Path(path))[0]), reading or Reading()
     users: set[str] = set()
     count = 0
-    for batch in _batches(read_behaviors(file, max_line_bytes)):
+    for batch in _batches(read_behaviors(source, reading)):
         users.update(b.user for b in batch)
         count += len(batch)
         if progress:
             progress(len(batch))
-    return Checked(file, frozenset(users), count, max_line_bytes)
+    return Checked(source, frozenset(users), count, reading)
 
 
 def add(checked: Checked, store: Store, progress: Progress | None = None) -> int:
@@ -88,11 +92,11 @@ def add(checked: Checked, store: Store, progress: Progress | None = None) -> int
         ConflictError: an id is stored already with other content; the batches before it stay.
     """
     new = 0
-    for batch in _batches(read_behaviors(checked.file, checked.max_line_bytes)):
+    for batch in _batches(read_behaviors(checked.source, checked.reading)):
         try:
             new += store.add(batch)
-        except ConflictError as error:
-            raise ConflictError(f"{checked.file}: {error}") from None
+        except (ConflictError, DataError) as error:
+            raise type(error)(f"{checked.source.name}: {error}") from None
         if progress:
             progress(len(batch))
     return new

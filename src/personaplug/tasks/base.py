@@ -92,3 +92,16 @@ class JudgedTask(Task):
     @abstractmethod
     def judge(self, examples: Sequence[Example], answers: Sequence[str]) -> Mapping[str, tuple[float, ...]]:
         """Metric -> a number for each answer to the examples' requests; names in `metrics.JUDGED`."""
+
+
+def as_option(answer: str, options: Sequence[str]) -> str | None:
+    """The option that an answer is, whatever blanks stand around it and in whatever case; None where it is none.
+
+    >>> as_option(" Sci-Fi ", ("sci-fi", "comedy"))
+    'sci-fi'
+    """
+    text = answer.strip()
+    if text in options:
+        return text
+    alike = [option for option in options if option.casefold() == text.casefold()]
+    return alike[0] if len(alike) == 1 else None

@@ -17,7 +17,8 @@ from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.data.feedback import DISLIKED
-from personaplug.data.jsonl import MAX_LINE_BYTES, TaskFile, find_data, read_behaviors, read_task_json
+from personaplug.data.jsonl import MAX_LINE_BYTES, Reading, TaskFile, find_data, read_behaviors, read_task_json
+from personaplug.data.opening import Source
 from personaplug.metrics.scores import METRICS, labels
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
 
@@ -66,6 +67,8 @@ class JsonlConfig:
         max_behaviors: only each user's newest so many are used at all; 0 is no limit.
         max_tokens: of an answer; by default 64 for text, else 16.
         max_line_bytes: a longer line is an error.
+        rating_scale: the ratings' worst and best, LOW:HIGH, for example 1:5; by default 0:1.
+        encoding: of a file that is neither UTF-8 nor UTF-16, for example cp1252.
         seed: of every draw.
     """
 
@@ -90,6 +93,8 @@ class JsonlConfig:
     max_behaviors: int = 0
     max_tokens: int = 0
     max_line_bytes: int = MAX_LINE_BYTES
+    rating_scale: str = ""
+    encoding: str = ""
     seed: int = 0
 
 
@@ -101,10 +106,11 @@ class Jsonl(Task):
     source: ClassVar[str] = "personaplug"
 
     def __init__(self, config: JsonlConfig) -> None:
-        self._file, task_file = find_data(_located(Path(config.path)))
-        where = str(task_file or self._file)
+        file, task_file = find_data(_located(Path(config.path)))
+        self._file, where = Source(file), str(task_file or file)
         self.config = _filled(config, read_task_json(task_file) if task_file else TaskFile(), where)
         _check(self.config, where)
+        self._reading = Reading(self.config.max_line_bytes, self.config.encoding, self.config.rating_scale)
         self.info = _info(self.config)
         self._examples: dict[Split, list[Example]] | None = None
         self._users: frozenset[str] = frozenset()
@@ -113,7 +119,7 @@ class Jsonl(Task):
         """Every behaviour in the file's order; with `max_users`, of the drawn users alone."""
         if self.config.max_users:
             self._plan()
-        for behavior in read_behaviors(self._file, self.config.max_line_bytes):
+        for behavior in read_behaviors(self._file, self._reading):
             if not self.config.max_users or behavior.user in self._users:
                 yield behavior
 
@@ -131,14 +137,14 @@ class Jsonl(Task):
         Raises:
             DataError: a line is malformed, or none has a time.
         """
-        return _timelines(read_behaviors(self._file, self.config.max_line_bytes), self.config, self._file)
+        return _timelines(read_behaviors(self._file, self._reading), self.config, self._file.name)
 
     def _plan(self) -> dict[Split, list[Example]]:
         if self._examples is None:
             candidates = [c for t in self.timelines() for c in _candidates(t, self.config)]
             if not candidates:
                 raise DataError(
-                    f"{self._file}: no behaviour can be a request: none has an input, an output and "
+                    f"{self._file.name}: no behaviour can be a request: none has an input, an output and "
                     f"{self.config.min_history} older ones of its user; lower min_history"
                 )
             self._users = drawn_users((c.timeline.user for c in candidates), self.config.max_users, self.config.seed)
@@ -159,8 +165,8 @@ class Jsonl(Task):
             target, named = target.strip(), labels(target, config.options)
             if not named or (len(named) > 1 and config.kind != "multilabel"):
                 raise DataError(
-                    f"{self._file}: behaviour {behavior.id!r} of user {behavior.user!r}: output {target!r} is none of "
-                    f"the options {', '.join(config.options)}"
+                    f"{self._file.name}: behaviour {behavior.id!r} of user {behavior.user!r}: output {target!r} is "
+                    f"none of the options {', '.join(config.options)}"
                 )
         end = candidate.timeline.cuts[candidate.index]
         past = candidate.timeline.behaviors[max(0, end - config.max_history) : end]
@@ -257,7 +263,7 @@ def _info(config: JsonlConfig) -> TaskInfo:
     )
 
 
-def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: Path) -> list[Timeline]:
+def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: str) -> list[Timeline]:
     by_user: defaultdict[str, list[Behavior]] = defaultdict(list)
     names: set[str] = set()
     for behavior in behaviors:

@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Literal
 
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, DataError, UnknownNameError, did_you_mean
+from personaplug.core.names import has_half_surrogate, quoted
+from personaplug.core.times import utc_seconds
 from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
-from personaplug.data.jsonl import load_json, parse_time
-from personaplug.tasks.base import Task, TaskInfo
+from personaplug.data.jsonl import load_json
+from personaplug.tasks.base import Task, TaskInfo, as_option
 from personaplug.tasks.lamp_specs import SPECS
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
@@ -28,7 +30,8 @@ class LampConfig:
     """What to read.
 
     Attributes:
-        path: the folder with `{split}_questions.json` and `{split}_outputs.json`.
+        path: the folder with `{split}_questions.json` and `{split}_outputs.json`, or as they are published: below it in
+            folders `train`, `dev` and `test`, and above these one for each task.
         task: LaMP_1 to LaMP_7 (or LaMP_2N for the news categories); by default what the outputs say.
         max_history: only the newest so many items of a profile are kept.
         max_tokens: of an answer; by default the task's own.
@@ -54,9 +57,9 @@ class Lamp(Task):
     def __init__(self, config: LampConfig) -> None:
         self._folder = Path(config.path).expanduser()
         if not self._folder.is_dir():
-            raise DataError(
-                f"{self._folder}: no such folder; put LaMP's files there, or name theirs: --set task.path=FOLDER"
-            )
+            what = "is a file; unpack it" if self._folder.exists() else "no such folder; put LaMP's files there"
+            raise DataError(f"{self._folder}: {what}, or name the folder of LaMP's files: --set task.path=FOLDER")
+        self._folder = _task_folder(self._folder, config.task)
         if config.max_history < 1:
             raise ConfigError(f"task 'lamp': max_history = {config.max_history}; expected 1 or more")
         if config.max_tokens < 0:
@@ -104,7 +107,9 @@ class Lamp(Task):
         return self._examples[split]
 
     def _path(self, split: Split, what: Literal["questions", "outputs"]) -> Path:
-        return self._folder / f"{split}_{what}.json"
+        name = f"{split}_{what}.json"
+        published = self._folder / split / name
+        return published if published.is_file() else self._folder / name
 
     def _read_golds(self) -> str:
         """Read all outputs that are there; returns the task's name, which they must agree on."""
@@ -167,9 +172,21 @@ class Lamp(Task):
             id=key,
             request=Request(user, (Message("user", text),), self._query(text, path, where)),
             history=History(user, tuple(self._profile(question, user, path, where)[-self.config.max_history :])),
-            target=golds[key] if golds is not None else "",
+            target=self._target(golds[key], where, split) if golds is not None else "",
             options=self._spec.options,
         )
+
+    def _target(self, gold: str, where: str, split: Split) -> str:
+        """A gold as the option that it is; blanks and case do not count, as in LaMP's own evaluation blanks do not."""
+        if not self._spec.options:
+            return gold
+        option = as_option(gold, self._spec.options)
+        if option is None:
+            raise DataError(
+                f"{self._path(split, 'outputs')}: the output of {where} is {quoted(gold)}, none of the options "
+                f"{', '.join(self._spec.options)}"
+            )
+        return option
 
     def _query(self, text: str, path: Path, where: str) -> str:
         start = text.find(self._spec.before)
@@ -200,17 +217,22 @@ class Lamp(Task):
         spec, key = self._spec, _text(item, "id", path, where)
         text = _text(item, spec.input, path, where) if spec.input else ""
         output = _text(item, spec.output, path, where)
+        output = as_option(output, spec.options) or output
         if not fill(spec.history_text, {"input": text, "output": output}, self.task).strip():
             raise DataError(f"{path}: {where} ({key!r}) has no text; remove the item")
-        return Behavior(
-            user=user,
-            id=key,
-            input=text,
-            output=output,
-            at=_seconds(item["date"], path, where) if item.get("date") is not None else None,
-            rating=_rating(output) if spec.kind == "rating" else None,
-            fields={k: str(v) for k, v in item.items() if k not in {"id", "date", spec.input, spec.output}},
-        )
+        try:
+            return Behavior(
+                user=user,
+                id=key,
+                input=text,
+                output=output,
+                at=_seconds(item["date"], path, where) if item.get("date") is not None else None,
+                rating=_rating(output) if spec.kind == "rating" else None,
+                fields={k: str(v) for k, v in item.items() if k not in {"id", "date", spec.input, spec.output}},
+            )
+        except DataError as error:
+            message = str(error)
+            raise DataError(message if message.startswith(str(path)) else f"{path}: {where}: {message}") from None
 
 
 def read_outputs(path: Path) -> tuple[str, dict[str, str]]:
@@ -229,6 +251,22 @@ def read_outputs(path: Path) -> tuple[str, dict[str, str]]:
             raise DataError(f"{path}: id {key!r} stands there twice; remove one")
         outputs[key] = _text(gold, "output", path, f"gold {i} ({key!r})")
     return raw["task"], outputs
+
+
+def _task_folder(folder: Path, task: str) -> Path:
+    """The folder of one task's files: the given one, or the only one below it that holds a task."""
+    if _holds_questions(folder):
+        return folder
+    below = sorted(f for f in folder.glob("**/LaMP_*") if f.is_dir() and _holds_questions(f))
+    wanted = [f for f in below if not task or f.name == task]
+    if len(wanted) > 1:
+        names = " and ".join(str(f.relative_to(folder)) for f in wanted)
+        raise DataError(f"{folder}: the folder holds {names}; name one of them: --set task.path=FOLDER")
+    return wanted[0] if wanted else folder
+
+
+def _holds_questions(folder: Path) -> bool:
+    return any((folder / part / f"{split}_questions.json").is_file() for split in _SPLITS for part in ("", split))
 
 
 def _first_item(path: Path) -> dict[str, Any]:
@@ -258,7 +296,9 @@ def _text(record: Any, key: str, path: Path, where: str) -> str:
         raise DataError(f"{path}: {where} must be a JSON object, found {type(record).__name__}")
     value = record.get(key)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or (key == "id" and value == ""):
-        raise DataError(f"{path}: {where} needs a string {key!r}, found {value!r}")
+        raise DataError(f"{path}: {where} needs a string {key!r}, found {quoted(value)}")
+    if isinstance(value, str) and has_half_surrogate(value):
+        raise DataError(f"{path}: {where}: {key!r} holds half of a surrogate pair; write the character itself")
     return str(value)
 
 
@@ -275,8 +315,6 @@ def _seconds(date: Any, path: Path, where: str) -> float:
     text = str(date)
     short = re.fullmatch(r"(\d{4})(?:-(\d{1,2}))?(?:-(\d{1,2}))?", text)
     try:
-        if short:
-            return parse_time(f"{short[1]}-{int(short[2] or 1):02d}-{int(short[3] or 1):02d}")
-        return parse_time(text)
+        return utc_seconds(f"{short[1]}-{int(short[2] or 1):02d}-{int(short[3] or 1):02d}" if short else text)
     except ValueError:
-        raise DataError(f"{path}: {where} has date {date!r}; expected for example 2012-12-03") from None
+        raise DataError(f"{path}: {where} has date {quoted(date)}; expected for example 2012-12-03") from None

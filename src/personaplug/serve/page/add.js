@@ -10,6 +10,7 @@ import { state } from "./state.js";
 const CHUNK = 8_000_000; // characters sent at once
 const LOOK = 5; // lines shown before sending
 const ERRORS = 50; // faults shown
+const SCALES = [["0:1", "go from 0 to 1"], ["1:5", "go from 1 to 5"], ["1:10", "go from 1 to 10"], ["0:10", "go from 0 to 10"], ["0:100", "go from 0 to 100"]];
 
 export function addView(user, added) {
   return h("div", { class: "add" }, byHand(user, added), byFile(user, added));
@@ -55,6 +56,7 @@ function byFile(user, added) {
     },
   }, h("b", {}, "Drop a JSONL or CSV file"), h("span", {}, "or choose one"));
   const look = h("div", { class: "look", "aria-live": "polite" });
+  const scale = h("select", {}, SCALES.map(([value, words]) => h("option", { value }, words)));
   let taken = 0; // files so far: only the last one is shown
 
   async function take(chosen) {
@@ -62,7 +64,7 @@ function byFile(user, added) {
     const mine = ++taken;
     fill(look, h("p", { class: "note" }, "Looking at it …"));
     try {
-      const found = readFile(chosen.name, await chosen.text());
+      const found = { ...readFile(chosen.name, await chosen.arrayBuffer(), scale.value.split(":").map(Number)), scale: scale.value };
       if (!found.lines.length) throw new Error(`${chosen.name}: there is nothing in the file`);
       const checked = await sendLines(user, found, true);
       if (mine !== taken) return;
@@ -86,6 +88,7 @@ function byFile(user, added) {
   return h("div", { class: "card" },
     h("h3", {}, "From a file"),
     file, drop,
+    field("Ratings in the file", scale),
     h("p", { class: "note" }, "One text a line, or a table: ", h("code", {}, "output"), " (what they wrote), and as you have them ",
       h("code", {}, "input"), ", ", h("code", {}, "at"), ", ", h("code", {}, "rating"), ", ", h("code", {}, "id"), ". Other columns are kept beside."),
     look);
@@ -97,12 +100,12 @@ async function sendLines(user, found, check) {
   for (const [start, end] of pieces(found.lines)) {
     const fix = ({ line: n, message }) => ({ line: found.numbers[start + n - 1], message: message.replace(/^line \d+: (behaviour '[^']*' of user '[^']*': )?/, "") });
     try {
-      const done = await api.addLines(user, found.lines.slice(start, end).join("\n"), check);
+      const done = await api.addLines(user, found.lines.slice(start, end).join("\n"), check, found.scale);
       for (const word of ["added", "known", "failed"]) sum[word] += done[word];
       sum.errors.push(...done.errors.map(fix));
     } catch (error) {
       const n = Number(/^line (\d+)$/.exec(error.param ?? "")?.[1]);
-      if (!n) throw error;
+      if (!n || error.code === "rating_scale") throw error; // of all the file, and not of one line
       sum.failed += end - start; // not one line of the piece is good; the server names the first
       sum.errors.push(fix({ line: n, message: error.message }));
     }

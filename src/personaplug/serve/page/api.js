@@ -63,9 +63,9 @@ export const remove = (name, id) => json("DELETE", at("users", name, "history", 
 export const add = (name, content) => json("POST", at("users", name, "history"), content);
 export const map = (name, model) => json("GET", `${at("users", name)}/map${query(model ? { model } : {})}`);
 
-/** Sends lines of JSON; `check` only asks what would come of it. */
-export const addLines = async (name, text, check) =>
-  (await send("POST", `${at("users", name, "history")}${query({ check })}`, { body: text, type: "application/x-ndjson" })).json();
+/** Sends lines of JSON; `check` only asks what would come of it, `scale` is that of the ratings, LOW:HIGH. */
+export const addLines = async (name, text, check, scale) =>
+  (await send("POST", `${at("users", name, "history")}${query({ check, rating_scale: scale })}`, { body: text, type: "application/x-ndjson" })).json();
 
 // -- answers ------------------------------------------------------------------------------------------------------
 

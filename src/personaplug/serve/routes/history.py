@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -12,14 +13,17 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from personaplug.core.errors import ConflictError, DataError
+from personaplug.core.times import utc_seconds
 from personaplug.core.types import Behavior
-from personaplug.data.jsonl import LineReader, parse_time
+from personaplug.data.jsonl import LineReader
+from personaplug.data.ratings import RatingError, RatingScale
 from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.openai.schemas import Body, Text
 from personaplug.serve.security.context import Access, CurrentAccess, PathBehavior, PathUser
 from personaplug.stores.base import NO_NUL, Store, texts
 
 _SHOWN_ERRORS = 100
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _ITEM = {
     "type": "object",
     "required": ["output"],
@@ -111,11 +115,9 @@ async def edit(user: PathUser, behavior: PathBehavior, body: EditBody, access: C
     access.authorize("write", {"user": user})
     await access.service.in_thread(_one, access, user, behavior)
     try:
-        at = parse_time(body.at) if isinstance(body.at, str) else body.at
-    except (ValueError, OverflowError):
-        raise ApiError(
-            400, f"at is {body.at!r}: expected UTC seconds or a time such as 2024-05-31T12:00:00Z", param="at"
-        ) from None
+        at = None if body.at is None else utc_seconds(body.at)
+    except ValueError as error:
+        raise ApiError(400, f"at is {body.at!r}, {error}", param="at") from None
     stored = access.caller.stored(user)
     new = Behavior(stored, behavior, body.input, body.output, at, body.rating, body.fields or {})
     if await access.service.in_thread(access.service.store.replace, new):
@@ -140,11 +142,13 @@ async def add(
     access: CurrentAccess,
     request: Request,
     check: Annotated[bool, Query(description="Only say what would be added and what is wrong.")] = False,
+    rating_scale: Annotated[str, Query(description="The ratings' worst and best, LOW:HIGH, for example 1:5.")] = "0:1",
 ) -> Response:
     """Add behaviours: one JSON object, an array of them, or one a line (NDJSON).
 
     What is good is added, durable when this returns; what is not is named with its line. Only where nothing is good,
-    the answer is an error. Sending the same again adds nothing.
+    the answer is an error. A rating beyond the scale is an error of them all: the others are likely of that other scale
+    too. Sending the same again adds nothing.
     """
     access.authorize("write", {"user": user})
     body = await request.body()
@@ -153,8 +157,8 @@ async def add(
         raise ApiError(
             400, f"Content-Type is {kind!r}: expected application/json or application/x-ndjson", param="Content-Type"
         )
-    stored = access.caller.stored(user)
-    upload = await access.service.in_thread(_read, body, user, access, lines=kind != "application/json")
+    stored, reader = access.caller.stored(user), LineReader(user, RatingScale.parse(rating_scale))
+    upload = await access.service.in_thread(_read, body, reader, access, stored, lines=kind != "application/json")
     await access.service.in_thread(_check_quota, access, upload, user)
     added = await access.service.in_thread(_keep, access.service.store, upload, stored, check=check)
     if added and not check:
@@ -187,13 +191,16 @@ class _Upload:
         self.errors.append({"line": line, "message": message})
 
 
-def _read(body: bytes, user: str, access: Access, *, lines: bool) -> _Upload:
-    upload, reader = _Upload(), LineReader(user)
-    stored, keeps_nul = access.caller.stored(user), access.service.store.keeps_nul
+def _read(body: bytes, reader: LineReader, access: Access, stored: str, *, lines: bool) -> _Upload:
+    upload = _Upload()
+    keeps_nul = access.service.store.keeps_nul
     seen: dict[str, Behavior] = {}
     for number, line in _ndjson(body, upload) if lines else _json(body):
         try:
             behavior, _ = reader.read(line, f"line {number}")
+        except RatingError as error:
+            message = str(error).replace("--rating-scale 1:5", "?rating_scale=1:5")
+            raise ApiError(400, f"{message}; nothing was added", param=f"line {number}", code="rating_scale") from None
         except DataError as error:
             upload.fail(number, str(error))
             continue
@@ -211,9 +218,9 @@ def _read(body: bytes, user: str, access: Access, *, lines: bool) -> _Upload:
 
 
 def _ndjson(body: bytes, upload: _Upload) -> Iterator[tuple[int, str]]:
-    for number, raw in enumerate(body.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    for number, raw in enumerate(_LINE_END.split(body), 1):
         try:
-            line = raw.decode().strip()
+            line = raw.decode("utf-8-sig").strip()
         except UnicodeDecodeError as error:
             upload.fail(number, f"line {number}: byte {error.start + 1} is not UTF-8; send UTF-8")
             continue
