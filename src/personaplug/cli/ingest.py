@@ -72,7 +72,6 @@ def ingest(
     from personaplug.data.jsonl import Reading
 
     reading = Reading(max_line_bytes, encoding, rating_scale, user)
-
     file = store_file(store)
     # A store that is there is opened first: its faults should show before minutes of checking.
     opened = open_store(store) if file is None or file.exists() else None

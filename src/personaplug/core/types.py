@@ -6,6 +6,7 @@ Shapes: k: persona tokens, d: the language model's width.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
