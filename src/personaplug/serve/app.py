@@ -75,7 +75,7 @@ def create_app(
     routers = [m.router for m in (chat, models, users, history, projection, demo, report)] + [state]
     for router in routers:
         app.include_router(router)
-    install_handlers(app, [route for router in routers for route in router.routes])
+    install_handlers(app, [*app.routes, *(route for router in routers for route in router.routes)])
     app.mount("/", _Page(directory=PAGE, html=True), name="page")
     return app
 

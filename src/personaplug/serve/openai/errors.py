@@ -119,7 +119,8 @@ def from_validation(error: RequestValidationError) -> ApiError:
     if kind == "json_invalid":
         return ApiError(400, f"the body is not JSON: {wanted} at character {first['loc'][-1]}")
     if kind in ("refused", "unknown"):
-        param = ".".join(part for part in (field, str(context["field"]).strip("'")) if part)
+        named = context.get("param") or str(context["field"]).strip("'")
+        param = ".".join(part for part in (field, named) if part)
         return ApiError(400, f"{field}: {wanted}" if field else wanted, param=param, code=f"{kind}_parameter")
     if kind == "missing":
         return ApiError(400, f"{field or 'the body'} is missing; it is needed", param=field or None)

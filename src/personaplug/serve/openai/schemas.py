@@ -130,11 +130,8 @@ class MessageBody(Body):
         if not isinstance(data, dict):
             return data
         if data.get("role") in ("tool", "function"):
-            raise PydanticCustomError(
-                "refused",
-                "role {field} is not supported: no tools are run here; leave it out",
-                {"field": repr(data["role"])},
-            )
+            context = {"field": repr(data["role"]), "param": "role"}
+            raise PydanticCustomError("refused", "role {field} is not supported: no tools are run here", context)
         for field in ("tool_calls", "function_call", "audio", "tool_call_id"):
             if data.get(field) not in _NOTHING:
                 raise PydanticCustomError("refused", "{field} is not supported; leave it out", {"field": field})
