@@ -216,3 +216,20 @@ def test_a_model_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         CausalBackbone(CausalConfig(str(tmp_path / "nothing")))
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_text_asked_by_many_is_run_once(tiny_causal: Path, monkeypatch) -> None:
+    backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu", batch_tokens=64))
+    ran: list[int] = []
+    continued = backbone._continue
+
+    def counted(prompts, rows, targets):
+        ran.append(len(prompts))
+        return continued(prompts, rows, targets)
+
+    monkeypatch.setattr(backbone, "_continue", counted)
+    alike = [Prompt((Message("user", "what is your favourite colour"),)) for _ in range(40)]
+    scored = backbone.score(alike, ["red", "blue"] * 20)
+    assert sum(ran) <= 2
+    assert scored[0] == scored[2]
+    assert scored[:2] == backbone.score(alike[:2], ["red", "blue"])

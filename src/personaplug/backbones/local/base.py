@@ -98,17 +98,23 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
         ids = self.continuation_ids(continuations)
         # A target token's logits weigh about as much as eight tokens' states.
-        lengths = [max(self.left_length(p) + len(i), 8 * len(i)) for p, i in zip(prompts, ids, strict=True)]
-        out: list[Scored] = [Scored(0.0, 0)] * len(ids)
-        for batch in token_batches(lengths, self.batch_tokens):
+        # Prompts of text alone are the same for everybody who asks the same; those with soft tokens are each their own.
+        same = [p.messages if p.prefix is None else id(p) for p in prompts]
+        first: dict[tuple[object, str], int] = {}
+        for i, pair in enumerate(zip(same, continuations, strict=True)):
+            first.setdefault(pair, i)
+        asked = list(first.values())
+        lengths = [max(self.left_length(prompts[i]) + len(ids[i]), 8 * len(ids[i])) for i in asked]
+        found: dict[int, Scored] = {}
+        for places in token_batches(lengths, self.batch_tokens):
+            batch = [asked[place] for place in places]
             # Options of one request share its prompt: it runs once.
-            unique = {id(prompts[i]): prompts[i] for i in batch}
+            unique = {same[i]: prompts[i] for i in batch}
             at = {key: row for row, key in enumerate(unique)}
-            rows = torch.tensor([at[id(prompts[i])] for i in batch], device=self.device)
+            rows = torch.tensor([at[same[i]] for i in batch], device=self.device)
             sums = self._continue(list(unique.values()), rows, [ids[i] for i in batch]).sum(-1)
-            for i, total in zip(batch, sums.tolist(), strict=True):
-                out[i] = Scored(total, len(ids[i]))
-        return out
+            found |= {i: Scored(total, len(ids[i])) for i, total in zip(batch, sums.tolist(), strict=True)}
+        return [found[first[pair]] for pair in zip(same, continuations, strict=True)]
 
     # -- decoding -------------------------------------------------------------------------------------------------
 
