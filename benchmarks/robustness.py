@@ -23,6 +23,7 @@ from personaplug.core.files import write_json
 from personaplug.core.types import Sampling
 from personaplug.pipeline.build import RunConfig, build_components, build_store, build_task
 from personaplug.pipeline.personalizer import Personalizer
+from personaplug.stores import store_section
 
 HERE = Path(__file__).parent
 USERS = 10
@@ -79,7 +80,7 @@ def ingest_survives(folder: Path) -> dict[str, object]:
     def stored() -> int:
         if not store.exists():
             return 0
-        opened = build_store({"name": "sql", "url": str(store)})
+        opened = build_store(store_section(store))
         found = sum(u.behaviors for u in opened.users())
         opened.close()
         return found
@@ -88,7 +89,7 @@ def ingest_survives(folder: Path) -> dict[str, object]:
     for at in (1, 20_000, 40_000, 60_000, 80_000):
         kills += kill_when(lambda at=at: stored() >= at, "ingest", str(source), "--store", str(store))
     subprocess.run(command("ingest", str(source), "--store", str(store)), check=True, capture_output=True)
-    opened = build_store({"name": "sql", "url": str(store)})
+    opened = build_store(store_section(store))
     found = {(b.user, b.id): b.output for u in opened.users() for b in opened.history(u.user)}
     total = sum(u.behaviors for u in opened.users())
     opened.close()
@@ -119,7 +120,7 @@ def batch_equals_alone(dtype: str) -> int:
     task = build_task({"name": "jsonl", "path": "chitchat", "max_users": USERS, "max_behaviors": 40})
     run = RunConfig.parse(backbone={"name": "causal", "dtype": dtype}, encoder={"name": "hidden", "dtype": dtype})
     with tempfile.TemporaryDirectory() as folder:
-        store = build_store({"name": "sql", "url": f"{folder}/users.db"})
+        store = build_store(store_section(f"{folder}/users.db"))
         store.add(task.behaviors())
         method = build_components(run, task.info, store).method
         me = Personalizer(method, store, task.info)

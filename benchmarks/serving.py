@@ -50,6 +50,7 @@ from personaplug.core.files import write_json
 from personaplug.core.types import Behavior
 from personaplug.pipeline.build import RunConfig, build_components, build_store, load
 from personaplug.pipeline.personalizer import Personalizer
+from personaplug.stores import store_section
 from personaplug.tasks.base import TaskInfo
 
 HERE = Path(__file__).parent
@@ -177,7 +178,7 @@ def prepare(folder: Path, users: int) -> list[str]:
         backbone={"name": "causal", "model": "smollm2-135m"}, encoder={"name": "sentence", "model": "minilm"}
     )
     build_components(run, TaskInfo("chat", "text", history_text="{output}"), None).save(folder / "plug", {}, {})
-    store = build_store({"name": "sql", "url": str(folder / "users.db")})
+    store = build_store(store_section(folder / "users.db"))
     store.add(
         Behavior(f"user{u}", str(i), messages[50 * u + i], messages[50 * u + i + 1], at=float(i))
         for u in range(users)

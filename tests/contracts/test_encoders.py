@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,10 +11,9 @@ from personaplug import models
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError
 
-# The bundle that an encoder's default model is; the others run with no weights.
-BUNDLES = {"hidden": "smollm2-135m", "sentence": "minilm", "static": "minilm"}
 # What cannot be built with defaults.
 CONFIGS = {"joined": {"parts": [{"name": "style"}, {"name": "hashing"}]}}
+# What changes an encoder's vectors, and so its key.
 OTHER = {
     "hashing": {"width": 64},
     "hidden": {"layer": 3},
@@ -20,6 +21,13 @@ OTHER = {
     "static": {"normalize": False},
     "joined": {"parts": [{"name": "hashing"}] * 2},
 }
+
+
+def bundle_of(name):
+    """The bundle that is an encoder's default model; None of one that runs with no weights."""
+    defaults = {f.name: f.default for f in dataclasses.fields(registry.find("encoder", name).Config)}
+    return defaults.get("model") if defaults.get("model") in models.BUNDLES else None
+
 
 TEXTS = [
     "A movie about robots, and a good one.",
@@ -32,6 +40,7 @@ TEXTS = [
     "a\nline\tand a tab \0 nul",
 ]
 
+BUNDLES = {name: bundle for name in registry.names("encoder") if (bundle := bundle_of(name))}
 NAMES = [pytest.param(name, marks=pytest.mark.model) if name in BUNDLES else name for name in registry.names("encoder")]
 
 

@@ -17,10 +17,11 @@ from tests.strategies import NAMES, TIMES
 from personaplug.core import registry
 from personaplug.core.errors import ConflictError, DataError, UnknownUserError
 from personaplug.core.types import Behavior
+from personaplug.stores import DEFAULT
 from personaplug.stores.base import Store, VectorRow
 
-# Store -> the config of an empty one in a folder; a new store on the shelf gets a line here.
-CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {"sql": lambda folder: {"url": str(folder / "store.db")}}
+# Store -> the config of an empty one in a folder, where that is not a file at `url`.
+CONFIGS: dict[str, Callable[[Path], dict[str, Any]]] = {}
 
 KEY = "hashing/8@1"
 PROPERTY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,9 +40,10 @@ def row(user: str, id_: str, digest: str, vector: Any) -> VectorRow:
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Opens the same store again; all are closed at the end."""
     if request.param == "postgres":
-        name, config = "sql", {"url": request.getfixturevalue("postgres_url")}
+        name, config = DEFAULT, {"url": request.getfixturevalue("postgres_url")}
     else:
-        name, config = request.param, CONFIGS[request.param](tmp_path)
+        make = CONFIGS.get(request.param, lambda folder: {"url": str(folder / "store.db")})
+        name, config = request.param, make(tmp_path)
     opened: list[Store] = []
 
     def build() -> Store:

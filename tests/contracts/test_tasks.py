@@ -72,20 +72,20 @@ def rated(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "options": 3}
 
 
-# A miniature of each task: writes what it reads into a folder and returns the configuration.
+# A miniature of each task that needs data: writes what it reads into a folder and returns the configuration.
 MINIATURES = {
     "jsonl": jsonl,
     "lamp": lamp,
     "personalllm": personalllm,
     "rated": rated,
-    "synthetic": lambda folder: {"users": 20},
+    "synthetic": lambda folder: {"users": 20},  # its default is larger
 }
 
 
 @pytest.fixture(params=registry.names("task"))
 def task(request: pytest.FixtureRequest, tmp_path: Path) -> Task:
-    assert request.param in MINIATURES, f"add a miniature of the task {request.param!r} to MINIATURES"
-    return registry.build("task", request.param, MINIATURES[request.param](tmp_path))
+    miniature = MINIATURES.get(request.param, lambda folder: {})
+    return registry.build("task", request.param, miniature(tmp_path))
 
 
 def test_says_what_it_is_and_where_it_is_from(task):

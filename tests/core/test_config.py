@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personaplug.core.config import apply_sets, fill, from_mapping, read_toml, to_mapping, write_toml
+from personaplug.core.config import (
+    apply_sets,
+    fill,
+    from_mapping,
+    read_toml,
+    renamed,
+    to_mapping,
+    with_retired,
+    write_toml,
+)
 from personaplug.core.errors import ConfigError
 
 
@@ -158,3 +167,16 @@ def test_a_file_that_extends_what_it_cannot_is_refused_in_one_line(tmp_path: Pat
     with pytest.raises(ConfigError, match=said) as caught:
         read_toml(tmp_path / "own.toml")
     assert "\n" not in str(caught.value)
+
+
+@renamed(keep="most")
+@dataclass(frozen=True)
+class Renamed:
+    most: int = 2
+
+
+def test_a_renamed_field_is_read_under_both_names_and_digested_under_the_first():
+    assert from_mapping(Renamed, {"keep": 3}) == from_mapping(Renamed, {"most": 3}) == Renamed(3)
+    assert with_retired(Renamed, to_mapping(Renamed(3))) == {"keep": 3}
+    with pytest.raises(ConfigError, match="keep and most are the same; leave keep out"):
+        from_mapping(Renamed, {"keep": 3, "most": 3})

@@ -19,7 +19,7 @@ from personaplug.methods.base import Method
 from personaplug.methods.soft.method import learned_tensors
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.config import TrainingConfig
-from personaplug.training.trainer import Draw
+from personaplug.training.trainer import SampledExample
 
 # The simplest plug, whatever the defaults are.
 SIMPLE: dict[str, Any] = {
@@ -230,7 +230,7 @@ def losses(method: Method, examples: list[Example]) -> torch.Tensor:
     """Each example's loss, with its whole history."""
     module = method.training_module(examples, examples)
     with torch.no_grad():
-        return module(**module.collate([Draw(i, 0) for i in range(len(examples))]))
+        return module(**module.collate([SampledExample(i, 0) for i in range(len(examples))]))
 
 
 def prompts(method: Method, examples: list[Example]) -> list[Prompt]:

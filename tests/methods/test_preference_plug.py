@@ -13,7 +13,7 @@ from personaplug.core.types import Behavior, Example, History, Profile, Request
 from personaplug.data.feedback import pair_behavior, thumb_behavior
 from personaplug.methods.base import Method
 from personaplug.training.config import TrainingConfig
-from personaplug.training.trainer import Draw
+from personaplug.training.trainer import SampledExample
 
 TASTES = ("amber", "birch", "coral")  # words of the tiny model
 SMALL: dict[str, Any] = {"persona_tokens": 1, "start": "random", "history_dropout": 0.9}
@@ -105,7 +105,7 @@ def test_its_loss_is_that_of_the_liked_answers_and_how_little_they_are_preferred
     told, silent = asked(1), asked(2)
     silent = Example(silent.id, silent.request, silent.history, silent.target)
     module = method.training_module([told, silent], [told, silent])
-    losses = module(**module.collate([Draw(0, 0), Draw(1, 0)]))
+    losses = module(**module.collate([SampledExample(0, 0), SampledExample(1, 0)]))
     prompts = method.personalize_many([told.request, silent.request], [Profile(told.history), Profile(silent.history)])
     liked = method.backbone.loss(prompts, [told.target, silent.target])
     disliked = method.backbone.loss(prompts[:1], [told.disliked])

@@ -96,3 +96,11 @@ def test_a_run_without_a_task_cannot_be_trained(tmp_path: Path):
         read_run({"method": {"name": "none"}}, "a.toml")
     with pytest.raises(ConfigError, match="'mail' has no task"):
         Experiment(RunConfig(), tmp_path, "mail")
+
+
+def test_the_first_name_of_a_training_key_is_read_wherever_a_run_is():
+    methods = {"ropg": {"training": {"keep": 4}}}
+    run = RunConfig.parse(training={"keep": 3}, encoder={"name": "hashing"}, methods=methods)
+    assert run.training.max_checkpoints == 3
+    [ropg] = [m for m in plan_methods(run, ["ropg"], prefix=True) if m.label == "ropg"]
+    assert ropg.run.training.max_checkpoints == 4

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError
 from personaplug.training.config import TrainingConfig
-from personaplug.training.trainer import Draw, Training, newest_checkpoint, plan
+from personaplug.training.trainer import SampledExample, Training, newest_checkpoint, schedule
 
 
 @given(
@@ -30,26 +30,26 @@ from personaplug.training.trainer import Draw, Training, newest_checkpoint, plan
 )
 def test_each_epoch_uses_every_request_once(lengths, batch, bucket, epochs, seed) -> None:
     config = TrainingConfig(epochs=epochs, batch_size=batch, bucket=bucket, seed=seed)
-    draws = plan(lengths, config)
+    draws = schedule(lengths, config)
     assert len(draws) % batch == 0
     for epoch in range(epochs):
         used = [d.index for d in draws[epoch * len(lengths) : (epoch + 1) * len(lengths)]]
         assert sorted(used) == list(range(len(lengths)))
-    assert draws == plan(lengths, config)
+    assert draws == schedule(lengths, config)
 
 
 def test_draws_differ_between_epochs_and_seeds() -> None:
-    first = plan([(1, 0)] * 20, TrainingConfig(epochs=2, seed=0))
+    first = schedule([(1, 0)] * 20, TrainingConfig(epochs=2, seed=0))
     assert [d.index for d in first[:20]] != [d.index for d in first[20:40]]
     assert {d.seed for d in first[:20]}.isdisjoint(d.seed for d in first[20:40])
-    assert plan([(1, 0)] * 20, TrainingConfig(seed=1)) != plan([(1, 0)] * 20, TrainingConfig(seed=0))
+    assert schedule([(1, 0)] * 20, TrainingConfig(seed=1)) != schedule([(1, 0)] * 20, TrainingConfig(seed=0))
 
 
 def test_buckets_save_padding() -> None:
     lengths = [((i * 37) % 200 + 1, (i * 61) % 90) for i in range(640)]
 
     def padded(bucket: int) -> int:
-        draws = plan(lengths, TrainingConfig(epochs=1, batch_size=16, bucket=bucket))
+        draws = schedule(lengths, TrainingConfig(epochs=1, batch_size=16, bucket=bucket))
         batches = [draws[i : i + 16] for i in range(0, len(draws), 16)]
         return sum(len(b) * sum(max(lengths[d.index][at] for d in b) for at in (0, 1)) for b in batches)
 
@@ -68,9 +68,9 @@ class Line(torch.nn.Module):
         return (self.layer(x) - 3 * x).square().squeeze(-1)
 
 
-def collate(draws: list[Draw]) -> dict[str, torch.Tensor]:
-    noise = [torch.randn(1, generator=torch.Generator().manual_seed(d.seed)).item() for d in draws]
-    return {"x": torch.tensor([[d.index / 10 + n] for d, n in zip(draws, noise, strict=True)])}
+def collate(samples: list[SampledExample]) -> dict[str, torch.Tensor]:
+    noise = [torch.randn(1, generator=torch.Generator().manual_seed(d.seed)).item() for d in samples]
+    return {"x": torch.tensor([[d.index / 10 + n] for d, n in zip(samples, noise, strict=True)])}
 
 
 def training(folder: Path, **config) -> Training:

@@ -10,7 +10,7 @@ from typing import Any
 from personaplug.bench.controls import NEWEST, check_control
 from personaplug.bench.measure import MeasureConfig
 from personaplug.core import registry
-from personaplug.core.config import from_mapping, to_mapping
+from personaplug.core.config import from_mapping, to_mapping, with_new_names
 from personaplug.core.errors import ConfigError, did_you_mean
 from personaplug.core.registry import Section
 from personaplug.core.types import Conditioning
@@ -114,8 +114,8 @@ def _own_run(run: RunConfig, label: str, mapping: Mapping[str, Any]) -> RunConfi
     if encoder is not None:
         made = dataclasses.replace(made, encoder=Section.parse("encoder", encoder) if encoder else None)
     if training:
-        both = {**to_mapping(run.training), **training}
         where = f"methods.{label}.training"
+        both = {**to_mapping(run.training), **with_new_names(TrainingConfig, training, where)}
         made = dataclasses.replace(made, training=from_mapping(TrainingConfig, both, where=where))
     return made.without_unused_encoder()
 

@@ -44,9 +44,26 @@ def retired(**defaults: Any) -> Callable[[type[T]], type[T]]:
     return note
 
 
+_RENAMED: dict[type[Any], Mapping[str, str]] = {}
+
+
+def renamed(**first: str) -> Callable[[type[T]], type[T]]:
+    """Name fields that once had another name, as `first_name="now"`.
+
+    A mapping may use either name. Digests are of the first (`with_retired`), so that they stay as they were.
+    """
+
+    def note(cls: type[T]) -> type[T]:
+        _RENAMED[cls] = first
+        return cls
+
+    return note
+
+
 def with_retired(cls: type[Any], mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping with the fields that the configuration once had, at the defaults that they had."""
-    return {**_retired_of(cls), **mapping}
+    """The mapping as earlier versions wrote it: with removed fields at their defaults, and first names."""
+    first = {now: name for name, now in _RENAMED.get(cls, {}).items()}
+    return {first.get(k, k): v for k, v in {**_retired_of(cls), **mapping}.items()}
 
 
 def _retired_of(cls: type[Any]) -> dict[str, Any]:
@@ -61,7 +78,7 @@ def from_mapping(cls: type[T], mapping: Mapping[str, Any], where: str = "config"
     """
     from pydantic import TypeAdapter, ValidationError
 
-    mapping = _without_retired(cls, mapping, where)
+    mapping = with_new_names(cls, _without_retired(cls, mapping, where), where)
     _check_keys(cls, mapping, where)
     try:
         return TypeAdapter(cls).validate_python(dict(mapping))
@@ -172,6 +189,19 @@ def _without_retired(cls: type[Any], mapping: Mapping[str, Any], where: str) -> 
                 f"{where}: {key} = {mapping[key]!r}: this choice was removed, since it helped nowhere; leave it out"
             )
     return {k: v for k, v in mapping.items() if k not in old}
+
+
+def with_new_names(cls: type[Any], mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The mapping with the present names of fields that were renamed.
+
+    Raises:
+        ConfigError: a field stands there under both names.
+    """
+    renamed = _RENAMED.get(cls, {})
+    for name, now in renamed.items():
+        if name in mapping and now in mapping:
+            raise ConfigError(f"{where}: {name} and {now} are the same; leave {name} out")
+    return {renamed.get(k, k): v for k, v in mapping.items()}
 
 
 @cache

@@ -57,6 +57,8 @@ class RunConfig:
         Raises:
             ConfigError: a section or key is unknown, or a section has no name.
         """
+        if isinstance(training := sections.get("training"), Mapping):
+            sections["training"] = from_mapping(TrainingConfig, training, where=f"{where}.training")
         plain = from_mapping(_RunFile, sections, where=where)
         return cls(
             task=Section.parse("task", plain.task) if plain.task else None,

@@ -11,6 +11,7 @@ from typing import Any
 from personaplug.core import registry
 from personaplug.core.config import with_retired
 from personaplug.core.types import Behavior, Example
+from personaplug.training.config import TrainingConfig
 
 # Sections that do not change the numbers.
 _IGNORED = ("store", "methods", "bench")
@@ -21,8 +22,8 @@ def fingerprint(run: Mapping[str, Any], **more: Any) -> str:
     plain = {k: v for k, v in run.items() if k not in _IGNORED}
     if method := plain.get("method"):
         plain["method"] = with_retired(registry.find("method", method["name"]).Config, method)
-    if not more.get("trained"):
-        plain.pop("training", None)
+    if training := plain.pop("training", None):
+        plain |= {"training": with_retired(TrainingConfig, training)} if more.get("trained") else {}
     return _digest([json.dumps([plain, more], sort_keys=True)])
 
 

@@ -36,6 +36,7 @@ from personaplug.pipeline.fingerprint import content, fingerprint, portable
 from personaplug.stores import DEFAULT
 from personaplug.stores.base import Store
 from personaplug.tasks.base import TaskInfo
+from personaplug.training.config import TrainingConfig
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """`with progress("measuring", 600) as advance:` ... `advance(32)`: shows a long step; a total of 0 is unknown."""
@@ -243,7 +244,9 @@ class TrainingRun:
         info.check(components.backbone_spec, components.encoder_spec)
         pairs = {
             "method": tuple(with_retired(type(method.config), c) for c in (info.config, to_mapping(method.config))),
-            "training": (info.training, to_mapping(run.training) if method.trained else {}),
+            "training": tuple(with_retired(TrainingConfig, c) for c in (info.training, to_mapping(run.training)))
+            if method.trained
+            else ({}, {}),
             "task": (info.data.get("task", {}), _task_of(run)),
         }
         for section, (there, here) in pairs.items():

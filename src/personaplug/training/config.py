@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from personaplug.core.config import renamed
 
+
+@renamed(keep="max_checkpoints")
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """How to train; the defaults suit a plug in front of a small model and a few thousand requests.
@@ -26,7 +29,7 @@ class TrainingConfig:
         eval_every: steps between evaluations on the development requests; the best weights are taken at the end;
             0 is never.
         save_every: steps between checkpoints.
-        keep: checkpoints kept.
+        max_checkpoints: so many of the newest checkpoints stay on disk (before 0.2: `keep`).
         report_to: `none`, `tensorboard`, or any integration of transformers.
     """
 
@@ -44,11 +47,11 @@ class TrainingConfig:
     log_every: int = 10
     eval_every: int = 0
     save_every: int = 25
-    keep: int = 2
+    max_checkpoints: int = 2
     report_to: str = "none"
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep"):
+        for name in ("batch_size", "accumulate", "log_every", "save_every", "max_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.steps < 0 or (self.steps == 0 and self.epochs <= 0) or self.lr <= 0:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class SampledExample:
     """One use of a training request: which request, and the seed of its random draws."""
 
     index: int
@@ -44,8 +44,8 @@ BEST = "best.pt"  # the weights of the least development loss so far
 _GROUP = 2  # batches among which the second length is sorted
 
 
-def plan(lengths: Sequence[Length], config: TrainingConfig) -> list[Draw]:
-    """The whole training as one list of draws, `batch_size` of which make a batch.
+def schedule(lengths: Sequence[Length], config: TrainingConfig) -> list[SampledExample]:
+    """The whole training as one list of sampled examples, `batch_size` of which make a batch.
 
     Each epoch is a fresh shuffle; within pools of `bucket` batches, requests of like length stand together, so that
     little padding is computed: by the columns with activations, then in groups of a few batches by the others. The
@@ -53,17 +53,17 @@ def plan(lengths: Sequence[Length], config: TrainingConfig) -> list[Draw]:
     """
     per_step = config.batch_size * config.accumulate
     total = (config.steps or math.ceil(config.epochs * len(lengths) / per_step)) * per_step
-    draws: list[Draw] = []
+    samples: list[SampledExample] = []
     epoch = 0
-    while len(draws) < total:
+    while len(samples) < total:
         rng = random.Random(f"{config.seed}/{epoch}")
         order = list(range(len(lengths)))
         rng.shuffle(order)
         batches = list(_batches(order, lengths, config))
         rng.shuffle(batches)
-        draws += [Draw(i, hash((config.seed, epoch, i)) & 0x7FFFFFFF) for batch in batches for i in batch]
+        samples += [SampledExample(i, hash((config.seed, epoch, i)) & 0x7FFFFFFF) for batch in batches for i in batch]
         epoch += 1
-    return draws[:total]
+    return samples[:total]
 
 
 def _batches(order: list[int], lengths: Sequence[Length], config: TrainingConfig) -> Iterator[list[int]]:
@@ -81,15 +81,15 @@ def _chunks(items: list[int], size: int) -> Iterator[list[int]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-class _Draws(Dataset[Draw]):
-    def __init__(self, draws: list[Draw]) -> None:
-        self.draws = draws
+class _Schedule(Dataset[SampledExample]):
+    def __init__(self, samples: list[SampledExample]) -> None:
+        self.samples = samples
 
     def __len__(self) -> int:
-        return len(self.draws)
+        return len(self.samples)
 
-    def __getitem__(self, at: int) -> Draw:
-        return self.draws[at]
+    def __getitem__(self, at: int) -> SampledExample:
+        return self.samples[at]
 
 
 @dataclass(slots=True)
@@ -97,19 +97,19 @@ class Training:
     """Everything one training needs.
 
     Attributes:
-        module: holds exactly the parameters to train and save; called as `module(**collate(draws))` it returns the
+        module: holds exactly the parameters to train and save; called as `module(**collate(samples))` it returns the
             loss of each request [b].
-        collate: a batch of draws -> keyword arguments of `module`.
+        collate: a batch of sampled examples -> keyword arguments of `module`.
         lengths: token columns of each training request.
         config: how to train.
         folder: where checkpoints go.
-        dev: number of development requests; they are draws with indices after the training requests.
+        dev: number of development requests; they are sampled examples with indices after the training requests.
         quiet: show no progress bar.
         on_log: called with each logged step and loss.
     """
 
     module: nn.Module
-    collate: Callable[[list[Draw]], dict[str, Any]]
+    collate: Callable[[list[SampledExample]], dict[str, Any]]
     lengths: Sequence[Length]
     config: TrainingConfig
     folder: Path
@@ -200,7 +200,7 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
     from transformers import PrinterCallback, Trainer, TrainerCallback
 
     config = training.config
-    draws = plan(training.lengths, config)
+    samples = schedule(training.lengths, config)
     started = time.perf_counter()
 
     class PlugTrainer(Trainer):
@@ -242,17 +242,17 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
             del args, control
             bar.update(task, completed=state.global_step)
 
-    steps = len(draws) // (config.batch_size * config.accumulate)
+    steps = len(samples) // (config.batch_size * config.accumulate)
     task = bar.add_task("training", total=steps, loss="")
     transformers.utils.logging.set_verbosity_error()
     arguments = _arguments(training, steps)
-    dev = [Draw(len(training.lengths) + i, 0) for i in range(training.dev)]
+    dev = [SampledExample(len(training.lengths) + i, 0) for i in range(training.dev)]
     trainer = PlugTrainer(
         model=training.module,
         args=arguments,
         data_collator=training.collate,
-        train_dataset=_Draws(draws),
-        eval_dataset=_Draws(dev) if dev else None,
+        train_dataset=_Schedule(samples),
+        eval_dataset=_Schedule(dev) if dev else None,
         callbacks=[Report()],
     )
     trainer.remove_callback(PrinterCallback)  # the bar shows the loss
@@ -281,7 +281,7 @@ def _arguments(training: Training, steps: int) -> Any:
         logging_steps=config.log_every,
         logging_first_step=True,
         save_steps=config.save_every,
-        save_total_limit=config.keep,
+        save_total_limit=config.max_checkpoints,
         eval_strategy="steps" if training.dev and config.eval_every else "no",
         eval_steps=config.eval_every or None,
         report_to=config.report_to,

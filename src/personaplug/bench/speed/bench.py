@@ -21,6 +21,7 @@ from personaplug.core.types import Behavior, Request
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.build import build_backbone, build_encoder, build_method, build_store
 from personaplug.pipeline.personalizer import Personalizer
+from personaplug.stores import store_section
 
 _TEXTS = 500  # distinct ones of a user: more would only take longer to encode
 MODEL, ENCODER = "smollm2-135m", "minilm"
@@ -73,7 +74,7 @@ class Bench:
 
     def personalizer(self, section: Mapping[str, Any], behaviors: int) -> Personalizer:
         """A method with one user, `ada`, of that many behaviours (of 500 texts), stored and prepared."""
-        store = build_store({"name": "sql", "url": str(Path(tempfile.mkdtemp(dir=self._folder.name)) / "users.db")})
+        store = build_store(store_section(Path(tempfile.mkdtemp(dir=self._folder.name)) / "users.db"))
         method = build_method(section, self.backbone, VectorCache(self.encoder, store), None)
         personalizer = Personalizer(method, store)
         said = list(islice(cycle(self.messages[:_TEXTS]), behaviors + 1))

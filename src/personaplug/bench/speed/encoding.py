@@ -22,6 +22,7 @@ from personaplug.core.types import Behavior, History
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.models import resolve
 from personaplug.pipeline.build import build_encoder, build_store
+from personaplug.stores import store_section
 
 SIZE = 128  # texts of a round
 
@@ -69,7 +70,7 @@ def again(encoder: Any, texts: list[str]) -> Ratio:
     """A first run over a user's texts in units of a second one."""
     history = History("ada", tuple(Behavior("ada", str(n), "", text) for n, text in enumerate(texts)))
     with tempfile.TemporaryDirectory(prefix="personaplug-") as folder:
-        store = build_store({"name": "sql", "url": str(Path(folder) / "users.db")})
+        store = build_store(store_section(Path(folder) / "users.db"))
         store.add(history)
         seconds: list[float] = []
         for _ in range(4):

@@ -22,6 +22,7 @@ from personaplug.core.types import Behavior
 from personaplug.encoders.cache.embeddings import VectorCache, behavior_text
 from personaplug.pipeline.build import build_method, build_store
 from personaplug.pipeline.personalizer import Personalizer
+from personaplug.stores import store_section
 
 PAST = 100  # behaviours of the user before the first round
 WARM = 3  # rounds that start what is started once
@@ -30,9 +31,7 @@ WARM = 3  # rounds that start what is started once
 def observing(bench: Bench) -> list[Ratio]:
     """The median of the rounds' ratios."""
     with tempfile.TemporaryDirectory(prefix="personaplug-") as folder:
-        store, other = (
-            build_store({"name": "sql", "url": str(Path(folder) / f"{name}.db")}) for name in ("whole", "alone")
-        )
+        store, other = (build_store(store_section(Path(folder) / f"{name}.db")) for name in ("whole", "alone"))
         method: Any = build_method({"name": "plug"}, bench.backbone, VectorCache(bench.encoder, store), None)
         me = Personalizer(method, store)
         given = behaviors(bench.messages, PAST + 20 * bench.rounds + WARM)

@@ -28,7 +28,7 @@ from personaplug.core.types import Example, Message
 from personaplug.encoders.cache.embeddings import VectorCache
 from personaplug.pipeline.build import build_backbone, build_method, build_task
 from personaplug.training.config import TrainingConfig
-from personaplug.training.trainer import Draw, plan
+from personaplug.training.trainer import SampledExample, schedule
 
 BATCH, BATCHES = 16, 4
 TURNS = 4  # messages in front of a long prompt's last
@@ -69,11 +69,11 @@ class Step:
         self.method = method
         self.module = method.training_module(examples, examples)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-4)
-        draws = plan(self.module.targets.lengths(), TrainingConfig(batch_size=BATCH, epochs=1))[: BATCHES * BATCH]
+        samples = schedule(self.module.targets.lengths(), TrainingConfig(batch_size=BATCH, epochs=1))[: BATCHES * BATCH]
         self.clock = time.process_time if method.backbone.device.type == "cpu" else time.perf_counter
-        self.batches = [draws[i : i + BATCH] for i in range(0, len(draws), BATCH)]
+        self.batches = [samples[i : i + BATCH] for i in range(0, len(samples), BATCH)]
 
-    def ours(self, batch: list[Draw]) -> float:
+    def ours(self, batch: list[SampledExample]) -> float:
         """Seconds of all that a step does."""
         start = self.clock()
         loss = self.module(**self.module.collate(batch)).mean()
@@ -83,10 +83,10 @@ class Step:
         self.optimizer.step()
         return self.clock() - start
 
-    def bare(self, batch: list[Draw]) -> float:
+    def bare(self, batch: list[SampledExample]) -> float:
         """Seconds of the model's forward and backward on the same padded columns."""
         backbone, config = self.method.backbone, self.method.config
-        examples = [self.module.targets.examples[draw.index] for draw in batch]
+        examples = [self.module.targets.examples[sample.index] for sample in batch]
         prompts = [backbone.prompt_ids(e.request.messages) for e in examples]
         targets = [backbone.target_ids(e.target) for e in examples]
         columns = config.instruction_tokens + config.persona_tokens + max(map(len, prompts))

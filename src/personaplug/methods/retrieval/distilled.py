@@ -31,7 +31,7 @@ from personaplug.methods.retrieval.ranking import RankingConfig, ranked_text
 from personaplug.methods.retrieval.score_cache import ScoreCache
 from personaplug.tasks.base import TaskInfo
 from personaplug.training.config import TrainingConfig, TrainingResult
-from personaplug.training.trainer import Draw, Training
+from personaplug.training.trainer import SampledExample, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,9 +236,9 @@ class _Distilling(nn.Module):
         self.student = student
         self.lessons = lessons
 
-    def collate(self, draws: list[Draw]) -> dict[str, Any]:
+    def collate(self, samples: list[SampledExample]) -> dict[str, Any]:
         """A batch: texts, queries [b, e], vectors [b, c, f], target [b, c] and mask [b, c] (True: an alternative)."""
-        picked = [self.lessons[d.index] for d in draws]
+        picked = [self.lessons[d.index] for d in samples]
         return {
             "texts": [lesson.text for lesson in picked],
             "query": torch.stack([lesson.query for lesson in picked]),

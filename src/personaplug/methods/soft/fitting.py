@@ -17,7 +17,7 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.core.types import Behavior, Example, Prompt
 from personaplug.plug import Plug
 from personaplug.training import objectives
-from personaplug.training.trainer import Draw, Length
+from personaplug.training.trainer import Length, SampledExample
 
 Position = Literal["first", "last"]
 
@@ -68,9 +68,9 @@ class PromptTraining(nn.Module):
         self.prompt = prompt
         self.targets = targets
 
-    def collate(self, draws: Sequence[Draw]) -> dict[str, Any]:
+    def collate(self, samples: Sequence[SampledExample]) -> dict[str, Any]:
         """A batch: which examples [b], and the seeds of their draws [b]."""
-        return {"index": torch.tensor([d.index for d in draws]), "seeds": torch.tensor([d.seed for d in draws])}
+        return {"index": torch.tensor([d.index for d in samples]), "seeds": torch.tensor([d.seed for d in samples])}
 
     def forward(self, index: Tensor, seeds: Tensor) -> Tensor:
         """Loss of each request [b]."""
@@ -96,13 +96,13 @@ class PlugTraining(nn.Module):
         self.targets = targets
         self.histories = histories
 
-    def collate(self, draws: Sequence[Draw]) -> dict[str, Any]:
+    def collate(self, samples: Sequence[SampledExample]) -> dict[str, Any]:
         """A batch: examples and seeds [b], history vectors [b, n, v·e] with mask [b, n], queries [b, e] or None."""
-        vectors = [self.histories.vectors(d) for d in draws]
-        index = torch.tensor([d.index for d in draws])
+        vectors = [self.histories.vectors(d) for d in samples]
+        index = torch.tensor([d.index for d in samples])
         return {
             "index": index,
-            "seeds": torch.tensor([d.seed for d in draws]),
+            "seeds": torch.tensor([d.seed for d in samples]),
             "vectors": pad_sequence(vectors, batch_first=True),
             "mask": pad_sequence([torch.ones(len(v), dtype=torch.bool) for v in vectors], batch_first=True),
             "query": None if self.frozen_queries is None else self.frozen_queries[index],
@@ -145,12 +145,12 @@ class Histories:
             self.rows.append(torch.tensor(own, dtype=torch.long))
         self.matrix = embed(tuple(behaviors)).cpu().half()  # as stored
 
-    def vectors(self, draw: Draw) -> Tensor:
+    def vectors(self, sample: SampledExample) -> Tensor:
         """What one use of an example sees of its history [n, v·e]; seed 0 is the whole of it, without dropout."""
-        rows = self.rows[draw.index]
-        if not draw.seed:
+        rows = self.rows[sample.index]
+        if not sample.seed:
             return self.matrix[rows[-self.most :]].float()
-        picked = drop_history(len(rows), self.dropout, self.most, torch.Generator().manual_seed(draw.seed))
+        picked = drop_history(len(rows), self.dropout, self.most, torch.Generator().manual_seed(sample.seed))
         return self.matrix[rows[picked]].float()
 
     def distinct(self, count: int) -> Tensor:
