@@ -71,14 +71,14 @@ def main() -> None:
         how: np.mean([ask_all(method, how, train, test, worth, args, draw) for draw in range(args.draws)], axis=0)
         for how in ("drawn", "chosen")
     }
-    found = summary(curves, worth[1])
-    for key, value in found.items():
+    figures = summary(curves, worth[1])
+    for key, value in figures.items():
         print(key, value)
     if args.record:
         setting = {k: v for k, v in vars(args).items() if k not in ("set", "record")}
-        made = {"set": args.set.name, **setting, **found, "commit": commit(), "versions": versions()}
+        made = {"set": args.set.name, **setting, **figures, "commit": commit(), "versions": versions()}
         write_json(HERE / "active_asking.json", made)
-        share = found["share of pairs"]
+        share = figures["share of pairs"]
         words = f"pairs chosen by uncertainty reach the reward of {args.pairs} drawn ones with this share of them"
         claim = Claim.now("lowrank.active-asking", words, Interval(*share), f"<= {GOAL}", share[2] <= GOAL)
         record(HERE, claim)

@@ -9,7 +9,7 @@ r"""Is the default plug better than the published one, and does it know people i
 A task's claim is the paired gain of `plug` over another row in nats a token of what people really wrote or chose, over
 the seeds that both have, with its 95% bootstrap interval, seeds pooled and users resampled. The relative gain of a
 method is its share of the task prompt's loss that it takes away. With unseen users the same gains are compared with
-those of people whose earlier requests were trained on: how much of a gain is kept. Of text, what counts is the plug
+those of people whose earlier requests were trained on: how much of a gain is left. Of text, what counts is the plug
 with gated text over the best of the methods that show the model as many behaviours as text, trained soft tokens or not.
 Of the static encoder, what counts is the loss that it costs.
 """
@@ -39,7 +39,7 @@ GATED = "plug+recent"
 TEXTS = ("task_prompt+recent", "recent", "bm25", "dense")  # two behaviours as text
 SEEDS = 3  # with fewer, gains are printed and claim nothing
 FACTOR = 1.5  # how many times the published one's mean relative gain is asked for
-Found = dict[str, dict[int, dict[tuple[str, str], Row]]]  # task -> seed -> (method, control) -> row
+ByTask = dict[str, dict[int, dict[tuple[str, str], Row]]]  # task -> seed -> (method, control) -> row
 
 
 def main() -> None:
@@ -50,38 +50,40 @@ def main() -> None:
     parser.add_argument("--static", type=Path, default=Path("results/static"), help="where results with static are")
     parser.add_argument("--results", type=Path, default=Path("benchmarks"), help="where the claims go")
     arguments = parser.parse_args()
-    found = read(arguments.folder)
-    if not found:
+    by_task = read(arguments.folder)
+    if not by_task:
         raise SystemExit(f"{arguments.folder}: no results; measure with personaplug bench first")
-    table = {task: compared(task, seeds, arguments.results) for task, seeds in found.items()}
+    table = {task: compared(task, seeds, arguments.results) for task, seeds in by_task.items()}
     relative = {m: float(np.mean([row[m] for row in table.values()])) for m in (PLUG, "pplug")}
     print(f"mean relative gain over {CONTROL}: plug {relative[PLUG]:+.1%}, pplug {relative['pplug']:+.1%}")
     words = (
         f"mean relative gain of plug over the task prompt, {len(table)} tasks; that of pplug: {relative['pplug']:+.4f}"
     )
     holds = relative[PLUG] > max(FACTOR * relative["pplug"], 0.0)
-    if all(sum(("pplug", "") in rows for rows in seeds.values()) >= SEEDS for seeds in found.values()):
+    if all(sum(("pplug", "") in rows for rows in seeds.values()) >= SEEDS for seeds in by_task.values()):
         claim = Claim.now("paper-relative-gain", words, [relative[PLUG]], f">= {FACTOR} times pplug's, and > 0", holds)
         record(arguments.results, claim)
-    for task, seeds in found.items():
+    for task, seeds in by_task.items():
         beside_text(task, seeds, arguments.results)
     for task, seeds in read(arguments.static).items():
-        of_static(task, seeds, found[task], arguments.results)
+        of_static(task, seeds, by_task[task], arguments.results)
     for task, seeds in read(arguments.unseen).items():
-        kept(task, seeds, found[task], arguments.results)
+        left_on_unseen(task, seeds, by_task[task], arguments.results)
     write_json(arguments.results / "beside_the_paper.json", table)
 
 
-def read(folder: Path) -> Found:
+def read(folder: Path) -> ByTask:
     """What was measured."""
-    found: Found = {}
+    by_task: ByTask = {}
     for path in sorted(folder.rglob("*-seed*.json")):
         result = results.load(path)
-        found.setdefault(result.task.name, {})[result.seed] = {(r.method, r.control): r for r in result.rows}
-    return found
+        by_task.setdefault(result.task.name, {})[result.seed] = {(r.method, r.control): r for r in result.rows}
+    return by_task
 
 
-def kept(task: str, unseen: dict[int, dict[tuple[str, str], Row]], seen: dict[int, Any], folder: Path) -> None:
+def left_on_unseen(
+    task: str, unseen: dict[int, dict[tuple[str, str], Row]], seen: dict[int, Any], folder: Path
+) -> None:
     """How much of each gain is left with people whom nothing was trained on, printed and recorded."""
     for name in ("task-prompt", "shuffled-users"):
         here, there = (over(seeds, OTHERS[name]) for seeds in (unseen, seen))
@@ -95,7 +97,7 @@ def kept(task: str, unseen: dict[int, dict[tuple[str, str], Row]], seen: dict[in
             words = f"{task}: gain of plug over {name} in nats a token, {size}"
             claims = [
                 Claim.now(f"paper-unseen-{task}-{name}", words, interval, "> 0", interval.low > 0),
-                Claim.now(f"paper-unseen-{task}-{name}-kept", f"{words}, as a share of that with seen users",
+                Claim.now(f"paper-unseen-{task}-{name}-left_on_unseen", f"{words}, as a share of that with seen users",
                           [share], ">= 0.8"),
             ]  # fmt: skip
             record(folder, *claims)
@@ -122,8 +124,8 @@ def beside_text(task: str, seeds: dict[int, dict[tuple[str, str], Row]], folder:
         "shuffled users": ("shuffled-users", [seeds[s][GATED, "shuffled users"] for s in gated]),
     }
     for name, (short, those) in others.items():
-        found, other = gain(mine, pool(those), NLL), pool(those)
-        interval = found.interval
+        gained, other = gain(mine, pool(those), NLL), pool(those)
+        interval = gained.interval
         print(
             f"{task:20s} {GATED} {mine.scores[NLL]:.4f} over {name} {other.scores[NLL]:.4f}: {interval.mean:+.4f} "
             f"[{interval.low:+.4f}, {interval.high:+.4f}]  ({len(gated)} seeds)"

@@ -4,7 +4,7 @@ r"""Clients of a server under load, for Locust; `python benchmarks/serving.py` r
         --messages FILE --notes FILE [--people 200] [--model smollm2-135m:plug]
 
 Each asks as one user after another, without a pause: eight of ten requests are chats of 16 to 48 tokens (half of them
-streamed), one adds to a history, one reads. Whoever is told to come later does. What a request met with is a line of
+streamed), one adds to a history, one reads. Whoever is asked to come later does. What a request met with is a line of
 JSON in the notes: `at` (seconds since the epoch), `status`, and of a chat `timings` and `tokens`, of what was added
 `added` (user, id).
 """

@@ -65,8 +65,8 @@ def measured(place: Path, parts: Sequence[str], rounds: int) -> dict[str, tuple[
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"error: {place.name} commit: {(done.stderr.strip() or 'failed').splitlines()[-1]}")
-        found = json.loads((Path(results) / "speed.json").read_text("utf-8"))
-    return {row["id"]: (row["value"], row["goal"]) for part in found.values() for row in part["rows"]}
+        figures = json.loads((Path(results) / "speed.json").read_text("utf-8"))
+    return {row["id"]: (row["value"], row["goal"]) for part in figures.values() for row in part["rows"]}
 
 
 def compared(turns: Sequence[dict[str, dict[str, tuple[float, str]]]]) -> list[str]:

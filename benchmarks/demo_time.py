@@ -39,14 +39,14 @@ def main() -> None:
         good = code == 0 and (demo / "report.html").exists()
         if args.keep:
             shutil.copytree(demo, args.keep, dirs_exist_ok=True)
-    found = {
+    figures = {
         "exit": code,
         "minutes": round(minutes, 2),
         "training_minutes": round(training, 2),
         "cores": os.cpu_count(),
     }
-    print(found)
-    write_json(HERE / "demo_time.json", found)
+    print(figures)
+    write_json(HERE / "demo_time.json", figures)
     record(
         HERE,
         Claim.now("demo-minutes", "make demo from a fresh clone with an empty cache on two cores: minutes",

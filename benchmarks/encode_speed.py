@@ -88,7 +88,7 @@ def main() -> None:
     run: dict[str, Callable[[list[str]], Any]] = {UNIT: unit.encode, "static": static.encode}
     run |= {arm: encoder.encode for arm, encoder in encoders.items()}
     seconds, vectors = timed(run, rounds)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "rounds": args.rounds,
         "texts": args.size,
         "threads": args.threads,
@@ -97,10 +97,10 @@ def main() -> None:
         "arms": {arm: speed(arm, seconds, args.size) | agreement(vectors[arm], vectors[UNIT]) for arm in run},
         "cache": {arm: cached(encoders[arm], rounds[1], rounds[0][0]) for arm in CACHED},
     }
-    for part in (*found["arms"].items(), *found["cache"].items()):
+    for part in (*figures["arms"].items(), *figures["cache"].items()):
         print(*part)
-    write_json(args.results / "encode_speed.json", found)
-    record(args.results, *claims(found))
+    write_json(args.results / "encode_speed.json", figures)
+    record(args.results, *claims(figures))
 
 
 def passages() -> list[str]:
@@ -163,11 +163,11 @@ def agreement(ours: Any, unit: Any) -> dict[str, float]:
     """How close vectors [n, e] are to the unit's; no cosine where the widths differ."""
     near, nearest = neighbours(ours), neighbours(unit)
     overlaps = np.array([len(set(a) & set(b)) / 10 for a, b in zip(near, nearest, strict=True)])
-    found = {"top10_overlap": round(float(overlaps.mean()), 4), "same_top10": round(float((overlaps == 1).mean()), 4)}
+    figures = {"top10_overlap": round(float(overlaps.mean()), 4), "same_top10": round(float((overlaps == 1).mean()), 4)}
     if ours.shape == unit.shape:
         cosines = (ours * unit).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(unit, axis=-1)
-        found |= {"cosine": round(float(cosines.mean()), 6), "smallest_cosine": round(float(cosines.min()), 6)}
-    return found
+        figures |= {"cosine": round(float(cosines.mean()), 6), "smallest_cosine": round(float(cosines.min()), 6)}
+    return figures
 
 
 def neighbours(vectors: Any) -> Any:
@@ -209,9 +209,9 @@ def spread(lengths: list[int]) -> dict[str, float]:
     return {f"{at:.0%}": float(np.quantile(lengths, at)) for at in (0.25, 0.5, 0.75, 1)}
 
 
-def claims(found: dict[str, Any]) -> list[Claim]:
+def claims(figures: dict[str, Any]) -> list[Claim]:
     """Those of the fast settings, the static tier and the cache."""
-    arms, unit = found["arms"], "in units of SentenceTransformer.encode at its defaults"
+    arms, unit = figures["arms"], "in units of SentenceTransformer.encode at its defaults"
     made = []
     for arm in ("sentence bfloat16", "sentence openvino", "sentence openvino bfloat16"):
         row, id_ = arms[arm], f"encode-speed-{arm.replace(' ', '-')}"
@@ -222,7 +222,7 @@ def claims(found: dict[str, Any]) -> list[Claim]:
                       [row["top10_overlap"]], ">= 0.97"),
         ]  # fmt: skip
     default, static = arms["sentence"], arms["static"]
-    cache = found["cache"]["sentence"]
+    cache = figures["cache"]["sentence"]
     return [
         *made,
         Claim.now("encode-speed-sentence", f"texts a second of sentence at its defaults, {unit}", [default["ratio"]],
@@ -231,7 +231,7 @@ def claims(found: dict[str, Any]) -> list[Claim]:
                   [static["ratio_to_sentence"]], ">= 50"),
         Claim.now("encode-speed-static-top10", "mean share of minilm's ten nearest texts that are static's too",
                   [static["top10_overlap"]], "reported"),
-        Claim.now("encode-speed-second-run", f"a first run of sentence over {found['texts']} texts, in units of a "
+        Claim.now("encode-speed-second-run", f"a first run of sentence over {figures['texts']} texts, in units of a "
                   "second one that finds their vectors in the store", [cache["ratio"]], ">= 100"),
         Claim.now("encode-speed-one-more", "texts encoded after one behaviour was added",
                   [cache["encoded_after_one_more"]], "<= 1"),

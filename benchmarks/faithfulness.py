@@ -70,13 +70,13 @@ def measure(experiment: Experiment, label: str, requests: int, seed: int) -> tup
     experiment.encode(components, examples)
     judge = build_backbone(experiment.run.backbone.updated(dtype="float32"))
     rng = np.random.default_rng(seed)
-    found = []
+    moves = []
     with experiment.progress(f"removing behaviours, {label}", len(examples)) as advance:
         for start in range(0, len(examples), BATCH):
             batch = examples[start : start + BATCH]
-            found.append(moved(components.method, judge, batch, rng))
+            moves.append(moved(components.method, judge, batch, rng))
             advance(len(batch))
-    return [e.history.user for e in examples], np.concatenate(found)
+    return [e.history.user for e in examples], np.concatenate(moves)
 
 
 def moved(method: Method, judge: Backbone, examples: Sequence[Example], rng: np.random.Generator) -> np.ndarray:
@@ -106,8 +106,8 @@ def shortened(method: Method, example: Example, rng: np.random.Generator) -> lis
         count = max(1, round(share * len(order)))
         draws = [rng.choice(len(order), count, replace=False).tolist() for _ in range(DRAWS)]
         removed += [order[:count], order[-count:], *draws]
-    kept = [tuple(b for i, b in enumerate(history) if i not in without) for without in map(set, removed)]
-    return [History(history.user, behaviors) for behaviors in kept]
+    left = [tuple(b for i, b in enumerate(history) if i not in without) for without in map(set, removed)]
+    return [History(history.user, behaviors) for behaviors in left]
 
 
 def report(name: str, seed: int, users: Sequence[str], changes: np.ndarray, folder: Path) -> None:

@@ -70,20 +70,20 @@ def main() -> None:
         for name, encoder in encoders.items():
             times[name].append(onboard(backbone, encoder, past))
         epoch += lora.train(piece.tolist())
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "behaviors": BEHAVIORS,
         "threads": torch.get_num_threads(),
         "versions": {"torch": torch.__version__, "peft": peft.__version__},
         "lora": {"seconds": round(EPOCHS * epoch, 3), "bytes": lora.size(), "bytes_all_linear": Lora.largest()},
     }
-    found["seconds"] = {name: round(statistics.median(each), 4) for name, each in times.items()}
-    found["time_ratio"] = {name: round(s / found["lora"]["seconds"], 6) for name, s in found["seconds"].items()}
-    found["bytes"] = {arm: sizes(section, backbone, encoders["minilm"], past) for arm, section in PLUGS.items()}
-    for each in found["bytes"].values():
-        each["ratio"] = {part: round(each[part] / found["lora"]["bytes"], 6) for part in ("state", "with_vectors")}
-    print(found)
-    write_json(args.results / "onboarding.json", found)
-    record(args.results, *claims(found))
+    figures["seconds"] = {name: round(statistics.median(each), 4) for name, each in times.items()}
+    figures["time_ratio"] = {name: round(s / figures["lora"]["seconds"], 6) for name, s in figures["seconds"].items()}
+    figures["bytes"] = {arm: sizes(section, backbone, encoders["minilm"], past) for arm, section in PLUGS.items()}
+    for each in figures["bytes"].values():
+        each["ratio"] = {part: round(each[part] / figures["lora"]["bytes"], 6) for part in ("state", "with_vectors")}
+    print(figures)
+    write_json(args.results / "onboarding.json", figures)
+    record(args.results, *claims(figures))
 
 
 def behaviors() -> list[Behavior]:
@@ -195,8 +195,8 @@ class Lora:
             return (Path(folder) / "adapter_model.safetensors").stat().st_size
 
 
-def claims(found: dict[str, Any]) -> list[Claim]:
-    time_ratio, sizes_ = found["time_ratio"], found["bytes"]
+def claims(figures: dict[str, Any]) -> list[Claim]:
+    time_ratio, sizes_ = figures["time_ratio"], figures["bytes"]
     fastest = time_ratio["minilm openvino"]
     stored = {arm: each["ratio"]["with_vectors"] for arm, each in sizes_.items()}
     state = {arm: each["ratio"]["state"] for arm, each in sizes_.items()}

@@ -76,18 +76,18 @@ def main() -> None:
     backbone = build_backbone({"name": "causal", "model": "smollm2-135m", "dtype": "float32", "device": "cpu"})
     encoder = MadeUp(SentenceConfig(device="cpu", dtype="float32"))
     texts = queries(args.rounds + 1)
-    found: dict[str, Any] = {"behaviors": BEHAVIORS, "rounds": args.rounds, "threads": torch.get_num_threads()}
+    figures: dict[str, Any] = {"behaviors": BEHAVIORS, "rounds": args.rounds, "threads": torch.get_num_threads()}
     for condition, (more, _) in CONDITIONS.items():
         # Each its own cache: a query that one of them encoded must not be at hand for the next.
         sections = {arm: {**section, "max_history": BEHAVIORS, **more} for arm, section in ARMS.items()}
         methods = {arm: build_method(s, backbone, VectorCache(encoder), None) for arm, s in sections.items()}
-        found[condition] = timed(methods, texts, asked_before=condition != "new request")
-        print(condition, found[condition])
+        figures[condition] = timed(methods, texts, asked_before=condition != "new request")
+        print(condition, figures[condition])
         if not more:
-            found["sizes"] = {arm: sizes(method) for arm, method in methods.items()}
-    print("sizes", found["sizes"])
-    write_json(args.results / "persona_cost.json", found)
-    record(args.results, *claims(found))
+            figures["sizes"] = {arm: sizes(method) for arm, method in methods.items()}
+    print("sizes", figures["sizes"])
+    write_json(args.results / "persona_cost.json", figures)
+    record(args.results, *claims(figures))
 
 
 def queries(count: int) -> list[str]:
@@ -135,15 +135,15 @@ def sizes(method: Any) -> dict[str, int]:
     }
 
 
-def claims(found: dict[str, Any]) -> list[Claim]:
+def claims(figures: dict[str, Any]) -> list[Claim]:
     """Those of the default plug."""
     made = []
     for condition, (_, words) in CONDITIONS.items():
-        ratio = found[condition]["plug"]["ratio"]
+        ratio = figures[condition]["plug"]["ratio"]
         made.append(Claim.now(f"persona-cost-{condition.replace(' ', '-')}",
                               f"making the persona of a user of 1,000 behaviours for a request {words}: plug in units "
                               "of pplug", [ratio], "<= 2"))  # fmt: skip
-    plug, paper = found["sizes"]["plug"], found["sizes"]["pplug"]
+    plug, paper = figures["sizes"]["plug"], figures["sizes"]["pplug"]
     trained, most = plug["trained_parameters"], paper["trained_parameters"]
     return [
         *made,

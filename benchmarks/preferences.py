@@ -40,11 +40,11 @@ def main() -> None:
 
 def pooled(folder: Path, experiment: str) -> dict[Key, Row]:
     """Rows by method and control, each the mean over its seeds."""
-    found: dict[Key, list[Row]] = {}
+    by_method: dict[Key, list[Row]] = {}
     for path in sorted(folder.glob(f"{experiment}-seed*.json")):
         for row in results.load(path).rows:
-            found.setdefault((row.method, row.control), []).append(row)
-    return {key: compare.pool(seeds) for key, seeds in found.items()}
+            by_method.setdefault((row.method, row.control), []).append(row)
+    return {key: compare.pool(seeds) for key, seeds in by_method.items()}
 
 
 def scores(rows: dict[Key, Row]) -> str:
@@ -65,8 +65,8 @@ def _pairs(n: int) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return "–"
-    found = compare.interval(row, METRIC)
-    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    interval = compare.interval(row, METRIC)
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def medians(rows: dict[Key, Row]) -> str:
@@ -97,8 +97,8 @@ def gains(rows: dict[Key, Row]) -> str:
 def _gain(row: Row | None, other: Row | None) -> str:
     if row is None or other is None:
         return "–"
-    found = compare.gain(row, other, METRIC).interval
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    interval = compare.gain(row, other, METRIC).interval
+    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def claims(rows: dict[Key, Row], best: dict[Key, Row]) -> list[Claim]:
@@ -113,14 +113,12 @@ def claims(rows: dict[Key, Row], best: dict[Key, Row]) -> list[Claim]:
             some = rows[OURS, ""]  # of the users whom every method was measured with
             rivals |= {"shuffled-users": (some, rows[OURS, SHUFFLED]), "lowrank": (some, rows["lowrank", ""])}
         for name, (own, other) in rivals.items():
-            found = compare.gain(own, other, METRIC)
+            more = compare.gain(own, other, METRIC)
             words = (
-                f"gain in mean reward of the preference plug with {pairs} pairs over {other.title}, {found.users} users"
+                f"gain in mean reward of the preference plug with {pairs} pairs over {other.title}, {more.users} users"
             )
             made.append(
-                Claim.now(
-                    f"preferences.{pairs}-pairs-over-{name}", words, found.interval, "> 0", found.interval.low > 0
-                )
+                Claim.now(f"preferences.{pairs}-pairs-over-{name}", words, more.interval, "> 0", more.interval.low > 0)
             )
     return made
 

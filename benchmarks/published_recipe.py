@@ -58,10 +58,10 @@ def main() -> None:
     theirs = recipe(task, train, dev, steps, args.timed)
     ours = until(task, train, dev, theirs["dev_loss"])
     ratio = theirs["seconds"] / ours["seconds"]
-    found = {"train": len(train), "dev": len(dev), "recipe": theirs, "ours": ours, "ratio": round(ratio, 2),
+    figures = {"train": len(train), "dev": len(dev), "recipe": theirs, "ours": ours, "ratio": round(ratio, 2),
              "threads": torch.get_num_threads()}  # fmt: skip
-    print(found)
-    write_json(args.results / "published_recipe.json", found)
+    print(figures)
+    write_json(args.results / "published_recipe.json", figures)
     words = "wall time of the published recipe until its development loss, in units of ours until a loss no higher"
     holds = ratio >= 8 and ours["dev_loss"] <= theirs["dev_loss"]
     record(args.results, Claim.now("published-recipe", words, [ratio], ">= 8", holds))

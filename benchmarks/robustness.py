@@ -81,19 +81,19 @@ def ingest_survives(folder: Path) -> dict[str, object]:
         if not store.exists():
             return 0
         opened = build_store(store_section(store))
-        found = sum(u.behaviors for u in opened.users())
+        count = sum(u.behaviors for u in opened.users())
         opened.close()
-        return found
+        return count
 
     kills = 0
     for at in (1, 20_000, 40_000, 60_000, 80_000):
         kills += kill_when(lambda at=at: stored() >= at, "ingest", str(source), "--store", str(store))
     subprocess.run(command("ingest", str(source), "--store", str(store)), check=True, capture_output=True)
     opened = build_store(store_section(store))
-    found = {(b.user, b.id): b.output for u in opened.users() for b in opened.history(u.user)}
+    there = {(b.user, b.id): b.output for u in opened.users() for b in opened.history(u.user)}
     total = sum(u.behaviors for u in opened.users())
     opened.close()
-    return {"kills": kills, "behaviors": total, "same": found == expected and total == len(expected)}
+    return {"kills": kills, "behaviors": total, "same": there == expected and total == len(expected)}
 
 
 def train_survives(folder: Path) -> dict[str, object]:
@@ -137,9 +137,9 @@ def main() -> None:
         folder = Path(name)
         ingest, train = ingest_survives(folder), train_survives(folder)
     equal = {dtype: batch_equals_alone(dtype) for dtype in ("float32", "bfloat16")}
-    found = {"ingest": ingest, "train": train, "equal_of_10": equal}
-    print(found)
-    write_json(HERE / "robustness.json", found)
+    figures = {"ingest": ingest, "train": train, "equal_of_10": equal}
+    print(figures)
+    write_json(HERE / "robustness.json", figures)
     whole = ingest["kills"] and ingest["same"]
     resumed = train["killed"] and train["same_curve"]
     record(

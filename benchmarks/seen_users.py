@@ -46,7 +46,7 @@ def main() -> None:
     args = parser.parse_args()
     run = read_run(read_toml(args.experiment), str(args.experiment))
     path = args.results / "seen_users.json"
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    figures = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         experiment = Experiment(run, Path(folder), args.experiment.stem)
         task = experiment.task
@@ -56,13 +56,13 @@ def main() -> None:
         bare = registry.build("method", "none", {}, backbone=experiment.backbone, task=task.info)
         alone = {kind: rewards(bare, task, asked) for kind, asked in examples.items()}
         for kind, own in alone.items():
-            found.setdefault(kind, {})["none"] = said([own], own)
+            figures.setdefault(kind, {})["none"] = said([own], own)
         for name, methods in groups(experiment, args.methods.split(",") if args.methods else [], args.artifacts):
             for kind, asked in examples.items():
                 each = [rewards(method, task, asked) for method in methods]
-                found[kind][name] = said(each, alone[kind])
-                print(kind, name, found[kind][name], flush=True)
-            write_json(path, found)  # after each: what was measured is not lost with what follows
+                figures[kind][name] = said(each, alone[kind])
+                print(kind, name, figures[kind][name], flush=True)
+            write_json(path, figures)  # after each: what was measured is not lost with what follows
         experiment.close()
 
 

@@ -79,7 +79,7 @@ class Seen:
 
     @property
     def errors(self) -> int:
-        """Requests that failed with anything but being told to come later."""
+        """Requests that failed with anything but being asked to come later."""
         return sum(n for status, n in self.statuses.items() if status not in FINE)
 
     @property
@@ -201,11 +201,11 @@ def serving(folder: Path, options: list[str], threads: int) -> Iterator[tuple[su
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
     try:
-        while not (found := re.search(r"http://[0-9.]+:\d+", log.read_text())):
+        while not (match := re.search(r"http://[0-9.]+:\d+", log.read_text())):
             if process.poll() is not None:
                 raise SystemExit(log.read_text())
             time.sleep(0.02)
-        yield process, found[0]
+        yield process, match[0]
     finally:
         process.kill()
         process.wait()
@@ -227,9 +227,9 @@ def run(url: str, pid: int, folder: Path, args: argparse.Namespace) -> Seen:
 
     def watch() -> None:
         while not over.wait(0.5):
-            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-            assert found
-            memory.append((time.time(), 1024 * int(found[1])))
+            match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            assert match
+            memory.append((time.time(), 1024 * int(match[1])))
 
     watching = threading.Thread(target=watch)
     watching.start()
@@ -243,12 +243,12 @@ def run(url: str, pid: int, folder: Path, args: argparse.Namespace) -> Seen:
 
 def missing(url: str, acknowledged: list[tuple[str, str]]) -> int:
     """How many of the acknowledged behaviours are not there."""
-    kept: dict[str, set[str]] = {}
+    stored: dict[str, set[str]] = {}
     with httpx.Client(base_url=url, timeout=60) as web:
         for user in {user for user, _ in acknowledged}:
             page = web.get(f"/v1/users/{user}/history", params={"limit": 1000}).json()
-            kept[user] = {b["id"] for b in page["data"]}
-    return sum(id_ not in kept[user] for user, id_ in acknowledged)
+            stored[user] = {b["id"] for b in page["data"]}
+    return sum(id_ not in stored[user] for user, id_ in acknowledged)
 
 
 if __name__ == "__main__":

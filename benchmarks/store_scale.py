@@ -100,18 +100,18 @@ class Made:
         """Seconds to read one more random user's vectors."""
         user = name(next(self.unread))
         start = time.perf_counter()
-        found = self.store.vectors(user, ENCODER)
+        vectors = self.store.vectors(user, ENCODER)
         seconds = time.perf_counter() - start
-        assert len(found) == BEHAVIORS
+        assert len(vectors) == BEHAVIORS
         return seconds
 
     def find(self) -> float:
         """Seconds to learn that nobody wrote a text."""
         digest = RNG.bytes(16).hex()
         start = time.perf_counter()
-        found = self.store.find_vectors(ENCODER, [digest])
+        rows = self.store.find_vectors(ENCODER, [digest])
         seconds = time.perf_counter() - start
-        assert not found
+        assert not rows
         return seconds
 
     def list_users(self) -> float:
@@ -137,7 +137,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         sizes = list(measured(Path(folder), args))
-    found = {
+    figures = {
         "behaviors_a_user": BEHAVIORS,
         "width": args.width,
         "text_bytes_a_behavior": sum(map(len, TEXTS)),
@@ -147,35 +147,35 @@ def main() -> None:
     path = args.results / "store_scale.json"
     before = json.loads(path.read_text("utf-8")) if path.exists() else {}
     if args.scattered:
-        write_json(path, {**before, "scattered": found})
+        write_json(path, {**before, "scattered": figures})
         return
-    write_json(path, {**found, **({"scattered": before["scattered"]} if "scattered" in before else {})})
+    write_json(path, {**figures, **({"scattered": before["scattered"]} if "scattered" in before else {})})
     draw(sizes, args.results / "store_scale.png")
     record(args.results, *claims(sizes))
 
 
 def measured(folder: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """What was found at each size."""
+    """What was measured at each size."""
     small = Made(folder / "small.db", args.width, args.scattered)
     small.grow(FIRST)
     large = Made(folder / "large.db", args.width, args.scattered)
     for size in args.users:
         seconds = large.grow(size - large.users)
         own = size * BEHAVIORS * args.width * 2
-        found: dict[str, Any] = {"users": size, "file_bytes": large.settle(), "vector_bytes": own}
-        found["bytes_ratio"] = round(found["file_bytes"] / own, 4)
+        figures: dict[str, Any] = {"users": size, "file_bytes": large.settle(), "vector_bytes": own}
+        figures["bytes_ratio"] = round(figures["file_bytes"] / own, 4)
         small.settle()
         for _ in range(20 * args.rounds):  # a store that has been at work for a while, whose next users are cold
             for made in (small, large):
                 made.read()
-        found["read_from_disk"] = compared(small.read, large.read, 10 * args.rounds, (small, large))
-        found["read"] = compared(small.read, large.read, 50 * args.rounds)
-        found["find"] = compared(small.find, large.find, 50 * args.rounds)
-        found["list_users_seconds"] = round(large.list_users(), 3)
-        found["behaviors_a_second"] = adding(folder, large, args.rounds)
-        found["behaviors_a_second"]["all_the_way"] = round((size - found_before(size, args)) * BEHAVIORS / seconds)
-        print(found, flush=True)
-        yield found
+        figures["read_from_disk"] = compared(small.read, large.read, 10 * args.rounds, (small, large))
+        figures["read"] = compared(small.read, large.read, 50 * args.rounds)
+        figures["find"] = compared(small.find, large.find, 50 * args.rounds)
+        figures["list_users_seconds"] = round(large.list_users(), 3)
+        figures["behaviors_a_second"] = adding(folder, large, args.rounds)
+        figures["behaviors_a_second"]["all_the_way"] = round((size - found_before(size, args)) * BEHAVIORS / seconds)
+        print(figures, flush=True)
+        yield figures
     for made in (small, large):
         made.store.close()
 

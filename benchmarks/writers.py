@@ -39,10 +39,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE, help="folder of writers.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        found = written(Path(folder) / "writers.db")
-    print(found)
-    write_json(args.results / "writers.json", found)
-    lost = found["said"] - found["stored"]
+        figures = written(Path(folder) / "writers.db")
+    print(figures)
+    write_json(args.results / "writers.json", figures)
+    lost = figures["said"] - figures["stored"]
     words = f"behaviours lost or doubled when {WRITERS} processes add {CALLS} each to one user at once"
     record(args.results, Claim.now("writers", words, [float(abs(lost))], "0", lost == 0))
 

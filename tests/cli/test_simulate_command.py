@@ -41,7 +41,7 @@ def test_a_recipe_becomes_a_set_with_statistics_and_a_page(recipe, run, tmp_path
     done = run("simulate", str(recipe), "--report", "page.html")
     assert done.exit_code == 0, done.output
     assert "12 prompts, 2 answers each, 2 rewards" in done.stdout
-    assert "tells nothing apart here: flat" in done.stderr
+    assert "gives all answers the same score: flat" in done.stderr
     folder = tmp_path / "runs" / "personalllm" / "tiny"
     assert len((folder / "test.jsonl").read_text().splitlines()) == 4
     found = json.loads((tmp_path / "results" / "personalllm" / "tiny.set.json").read_text())

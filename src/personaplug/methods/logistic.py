@@ -120,14 +120,14 @@ class Logistic(ClosedMethod):
             weights = self._fitted(train, features, c, None if whole else -self.needed_vectors().width)
             return self.mean_nats(held, [self._chances(weights, f) for f in seen]), weights
 
-        return min((fitted(*pair) for pair in itertools.product(wholes, strengths)), key=lambda found: found[0])[1]
+        return min((fitted(*pair) for pair in itertools.product(wholes, strengths)), key=lambda scored: scored[0])[1]
 
     def _features_of(self, examples: Sequence[Example]) -> list[Floats]:
         profiles = [Profile(e.history) for e in examples]
         return self._features([e.request for e in examples], profiles, [e.options or self.options for e in examples])
 
     def _fitted(self, train: Sequence[Example], features: Sequence[Floats], c: float, width: int | None) -> _Weights:
-        """Fit on the first `width` features alone; the others' weights are 0 and not kept."""
+        """Fit on the first `width` features alone; the others' weights are 0 and not stored."""
         rows = np.concatenate([np.atleast_2d(f) for f in features])
         mean, scale = rows.mean(axis=0), rows.std(axis=0)
         scale = np.where(scale > 1e-8, scale, 1.0)
@@ -165,21 +165,21 @@ class Logistic(ClosedMethod):
     @staticmethod
     def _pairs(train: Sequence[Example], features: Sequence[Floats], c: float) -> tuple[Floats, Floats]:
         """Weights [f, 1] of what makes the right text preferred to the others (Bradley-Terry)."""
-        found = []
+        differences = []
         for example, rows in zip(train, features, strict=True):
             at = list(example.options).index(example.target)
-            found.append(np.delete(rows[at] - rows, at, axis=0))
-        x = np.concatenate(found)
+            differences.append(np.delete(rows[at] - rows, at, axis=0))
+        x = np.concatenate(differences)
         both = np.concatenate([x, -x])  # each difference both ways: no side is preferred for itself
         w, _ = _regression(both, np.repeat([True, False], len(x)), c)
         return w.T, np.zeros(1)
 
-    # -- what is kept -------------------------------------------------------------------------------------------------
+    # -- artifacts -------------------------------------------------------------------------------------------------
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        found = self._weights
-        parts = {} if found is None else {k: getattr(found, k) for k in ("mean", "scale", "coef", "intercept")}
+        weights = self._weights
+        parts = {} if weights is None else {k: getattr(weights, k) for k in ("mean", "scale", "coef", "intercept")}
         return tensors_of({**self._everybody.arrays(), **parts})
 
     @override
@@ -198,8 +198,8 @@ class Logistic(ClosedMethod):
         if self._weights is None:
             shares = [self._everybody.of(own, self.options) for own in options]
             return [np.full(len(s), 1.0 / len(s)) for s in shares]
-        found = self._features(requests, profiles, options)
-        return [self._chances(self._weights, f) for f in found]
+        features = self._features(requests, profiles, options)
+        return [self._chances(self._weights, f) for f in features]
 
     def _chances(self, weights: _Weights, features: Floats) -> Floats:
         scores = weights.scores(features)
@@ -214,11 +214,11 @@ class Logistic(ClosedMethod):
     ) -> list[Floats]:
         """Of each request [f]; where it brings its own texts, of each of these [o, f]. Vectors stand last."""
         vectors = self.needed_vectors()
-        found = ballots(requests, profiles, options, self.options, vectors)
+        cast = ballots(requests, profiles, options, self.options, vectors)
         if not self.options:
-            return [self._of_texts(ballot, own) for ballot, own in zip(found, options, strict=True)]
+            return [self._of_texts(ballot, own) for ballot, own in zip(cast, options, strict=True)]
         queries = unit(vectors.query([r.query for r in requests])).astype(np.float64)
-        return [self._of_request(ballot, query) for ballot, query in zip(found, queries, strict=True)]
+        return [self._of_request(ballot, query) for ballot, query in zip(cast, queries, strict=True)]
 
     def _of_request(self, ballot: Ballot, query: Floats) -> Floats:
         share = self._everybody.of(self.options, self.options)

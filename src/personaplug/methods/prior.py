@@ -98,5 +98,5 @@ class Prior(ClosedMethod):
 
     def _chances(self, behaviors: Sequence[Behavior], options: Sequence[str], smoothing: float) -> Floats:
         share = self._everybody.of(options, self.options)
-        found = smoothed(label_matrix(behaviors, options), share, smoothing)
-        return found if self.multilabel else found / found.sum()
+        shares = smoothed(label_matrix(behaviors, options), share, smoothing)
+        return shares if self.multilabel else shares / shares.sum()

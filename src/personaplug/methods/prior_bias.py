@@ -65,7 +65,7 @@ class PriorBias(Method):
         requests, profiles = [e.request for e in examples], [Profile(e.history) for e in examples]
         options = [self._prior.options] * len(examples)
         scored = super().score_options(requests, profiles, [Prompt(r.messages) for r in requests], options)
-        own = np.array([[s.logprob for s in found] for found in scored])  # [b, o]
+        own = np.array([[s.logprob for s in row] for row in scored])  # [b, o]
         logs = np.log(np.stack(self._prior.chances(requests, profiles, options)))
 
         def nats(scale: float) -> float:

@@ -94,13 +94,13 @@ class Vote(ClosedMethod):
     def _choose(self, examples: Sequence[Example]) -> None:
         options = [e.options or self.options for e in examples]
         profiles = [Profile(e.history) for e in examples]
-        found = ballots([e.request for e in examples], profiles, options, self.options, self.needed_vectors())
+        cast = ballots([e.request for e in examples], profiles, options, self.options, self.needed_vectors())
         temperatures = [self.config.temperature] if self.config.temperature else _TEMPERATURES
         free = _SMOOTHINGS if self.options else _SCALES
         smoothings = [self.config.smoothing] if self.config.smoothing else free
 
         def nats(pair: tuple[float, float]) -> float:
-            return self.mean_nats(examples, [self._of(b, o, *pair) for b, o in zip(found, options, strict=True)])
+            return self.mean_nats(examples, [self._of(b, o, *pair) for b, o in zip(cast, options, strict=True)])
 
         self._temperature, self._smoothing = min(itertools.product(temperatures, smoothings), key=nats)
 
@@ -120,8 +120,8 @@ class Vote(ClosedMethod):
     def chances(
         self, requests: Sequence[Request], profiles: Sequence[Profile], options: Sequence[Sequence[str]]
     ) -> list[Floats]:
-        found = ballots(requests, profiles, options, self.options, self.needed_vectors())
-        return [self._of(b, o, self._temperature, self._smoothing) for b, o in zip(found, options, strict=True)]
+        cast = ballots(requests, profiles, options, self.options, self.needed_vectors())
+        return [self._of(b, o, self._temperature, self._smoothing) for b, o in zip(cast, options, strict=True)]
 
     def _of(self, ballot: Ballot, options: Sequence[str], temperature: float, smoothing: float) -> Floats:
         share, votes = self._everybody.of(options, self.options), ballot.votes(temperature)
@@ -129,8 +129,8 @@ class Vote(ClosedMethod):
             scores = np.log(share) + smoothing * votes
             return np.asarray(np.exp(scores - np.logaddexp.reduce(scores)).clip(LEAST))
         own = ballot.voters(temperature)
-        found = np.clip((own * votes + smoothing * share) / (own + smoothing), LEAST, 1.0 - LEAST)
-        return found if self.multilabel else found / found.sum()
+        chances = np.clip((own * votes + smoothing * share) / (own + smoothing), LEAST, 1.0 - LEAST)
+        return chances if self.multilabel else chances / chances.sum()
 
     @override
     def explain(self, request: Request, profile: Profile) -> list[Attribution]:

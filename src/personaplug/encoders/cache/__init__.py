@@ -1,1 +1,1 @@
-"""Embeddings of behaviours, computed once ever and kept."""
+"""Embeddings of behaviours, computed once ever."""

@@ -75,8 +75,8 @@ class ClosedMethod(Method):
         prompts: Sequence[Prompt],
         options: Sequence[Sequence[str]],
     ) -> list[list[Scored]]:
-        found = self.chances(requests, profiles, options)
-        return [[Scored(float(x), 1) for x in np.log(p).round(9)] for p in found]
+        all_chances = self.chances(requests, profiles, options)
+        return [[Scored(float(x), 1) for x in np.log(p).round(9)] for p in all_chances]
 
     @override
     def score_answers(
@@ -89,9 +89,9 @@ class ClosedMethod(Method):
         """The chance of an answer that the options spell; its tokens are the backbone's: nats a token compare."""
         if not self.options:
             return super().score_answers(requests, profiles, prompts, answers)
-        found = self.chances(requests, profiles, [self.options] * len(requests))
+        all_chances = self.chances(requests, profiles, [self.options] * len(requests))
         scored = []
-        for answer, p in zip(answers, found, strict=True):
+        for answer, p in zip(answers, all_chances, strict=True):
             named = right_labels(answer, self.options)
             scored.append(Scored(-nats(p, named, multilabel=self.multilabel), max(self.backbone.count(answer), 1)))
         return scored
@@ -102,8 +102,8 @@ class ClosedMethod(Method):
     ) -> list[Completion]:
         if not self.options:
             return super().answer_many(requests, profiles, prompts, sampling)
-        found = self.chances(requests, profiles, [self.options] * len(requests))
-        return [self._answer(prompt, p) for prompt, p in zip(prompts, found, strict=True)]
+        all_chances = self.chances(requests, profiles, [self.options] * len(requests))
+        return [self._answer(prompt, p) for prompt, p in zip(prompts, all_chances, strict=True)]
 
     @override
     def stream(self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling) -> Iterator[str]:

@@ -43,8 +43,8 @@ class Ballot:
         """Of each behaviour's vote on a request [n]: exp(likeness / temperature), the largest 1; 0 of no vote."""
         if not len(self.given):
             return np.zeros(0)
-        found = np.exp((self.likeness[:, 0] - self.likeness[:, 0].max()) / temperature)
-        return np.asarray(found * (self.given.sum(axis=1) > 0))
+        weights = np.exp((self.likeness[:, 0] - self.likeness[:, 0].max()) / temperature)
+        return np.asarray(weights * (self.given.sum(axis=1) > 0))
 
     def votes(self, temperature: float) -> Floats:
         """Share of the votes that each option has [o], in [0, 1]; zeros where nobody votes.
@@ -73,11 +73,11 @@ def ballots(
     if not fixed:
         return [_of_texts(p.history, own, vectors) for p, own in zip(profiles, options, strict=True)]
     queries = unit(vectors.query([r.query for r in requests])).astype(np.float64)
-    found = []
+    cast = []
     for query, profile in zip(queries, profiles, strict=True):
         asked = _unit(profile.history, TEXT, vectors)
-        found.append(Ballot(asked @ query[:, None], label_matrix(profile.history, fixed)))
-    return found
+        cast.append(Ballot(asked @ query[:, None], label_matrix(profile.history, fixed)))
+    return cast
 
 
 def _of_texts(history: History, options: Sequence[str], vectors: VectorCache) -> Ballot:

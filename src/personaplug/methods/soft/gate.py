@@ -52,9 +52,9 @@ class Gate(nn.Module):
         self.bias.fill_(1.0 if helps.all() else -1.0)
         if helps.any() and not helps.all():
             scaled = ((features - self.center) / self.spread).cpu().numpy()
-            found = LogisticRegression(C=1.0).fit(scaled, helps, sample_weight=gain.abs().cpu().numpy())
-            self.weight.copy_(torch.as_tensor(found.coef_[0]))
-            self.bias.copy_(torch.as_tensor(found.intercept_[0]))
+            fitted = LogisticRegression(C=1.0).fit(scaled, helps, sample_weight=gain.abs().cpu().numpy())
+            self.weight.copy_(torch.as_tensor(fitted.coef_[0]))
+            self.bias.copy_(torch.as_tensor(fitted.intercept_[0]))
 
 
 @torch.inference_mode()
