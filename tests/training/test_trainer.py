@@ -125,7 +125,7 @@ def test_a_training_ends_with_the_weights_of_the_least_development_loss(tmp_path
     losses = dict(result.dev_curve)
     assert result.best_step == min(losses, key=losses.__getitem__) < 30
     with torch.no_grad():
-        left = trained.module(**collate([Draw(20 + i, 0) for i in range(4)])).mean().item()
+        left = trained.module(**collate([SampledExample(20 + i, 0) for i in range(4)])).mean().item()
     assert left == pytest.approx(losses[result.best_step], rel=1e-4)
 
 
