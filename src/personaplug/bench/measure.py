@@ -332,8 +332,9 @@ class _Meter:
     ) -> None:
         if chosen:
             requests = [examples[i].request for i in chosen]
-            own = [profiles[i] for i in chosen], [prompts[i] for i in chosen]
-            answers = self.method.answer_many(requests, *own, self.info.sampling)
+            sampling = self.info.sampling
+            own = self.method.with_unconditional(requests, [prompts[i] for i in chosen], sampling)
+            answers = self.method.answer_many(requests, [profiles[i] for i in chosen], own, sampling)
             self.answered += [indices[i] for i in chosen]
             self.predictions += [a.text.strip() for a in answers]
 

@@ -89,6 +89,7 @@ def _answer(method: Method, info: TaskInfo, batch: Sequence[Example], profiles: 
     requests = [e.request for e in batch]
     prompts = method.personalize_many(requests, profiles)
     if info.kind in ("text", "multilabel"):
+        prompts = method.with_unconditional(requests, prompts, info.sampling)
         return [c.text.strip() for c in method.answer_many(requests, profiles, prompts, info.sampling)]
     return [likeliest(scored) for scored in score_options(method, info, batch, profiles, prompts)]
 
