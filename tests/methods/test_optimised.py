@@ -91,6 +91,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return method, method.fit(train, [], TRAINING, folder), train, folder
 
 
+@pytest.mark.slow
 def test_a_trained_retriever_ranks_what_helps_above_where_the_untrained_one_had_it(tmp_path: Path) -> None:
     untrained, trained = build("ropg", k=8), build("ropg", k=8)
     trained.fit([named_otherwise(i) for i in range(64)], [], TRAINING, tmp_path / "fit")
@@ -105,6 +106,7 @@ def test_an_untrained_retriever_is_dense_retrieval() -> None:
     assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_a_selector_prefers_the_ranker_that_helps_and_beats_each_of_them(tmp_path: Path) -> None:
     method = build("rspg", rankers=("none", "recent", "dense"), k=1)
     method.fit([newest_or_nearest(i) for i in range(64)], [], TRAINING, tmp_path / "fit")

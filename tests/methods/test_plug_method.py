@@ -33,17 +33,19 @@ TRAINING = TrainingConfig(steps=120, batch_size=16, lr=3e-3, save_every=1000, se
 
 @pytest.fixture(scope="module")
 def trained(make_method, synthetic, tmp_path_factory):
+    """A plug after a few steps: trained, though it has not learned much."""
     method = make_method("plug", **SIMPLE)
     before = {k: v.clone() for k, v in method.backbone.model.state_dict().items()}
-    result = method.fit(synthetic.examples("train"), [], TRAINING, tmp_path_factory.mktemp("plug"))
+    result = method.fit(synthetic.examples("train")[:16], [], FEW, tmp_path_factory.mktemp("plug"))
     return method, result, before
 
 
-def test_a_plug_beats_the_task_prompt_and_shuffled_users(trained, make_method, synthetic, measure, tmp_path) -> None:
-    method, result, _ = trained
+@pytest.mark.slow
+def test_a_plug_beats_the_task_prompt_and_shuffled_users(make_method, synthetic, measure, tmp_path) -> None:
+    method, control = make_method("plug", **SIMPLE), make_method("task_prompt", start="random")
+    result = method.fit(synthetic.examples("train"), [], TRAINING, tmp_path / "plug")
     test = synthetic.examples("test")
-    control = make_method("task_prompt", start="random")
-    control.fit(synthetic.examples("train"), [], TRAINING, tmp_path)
+    control.fit(synthetic.examples("train"), [], TRAINING, tmp_path / "control")
     true = measure(method, test)
     shuffled = measure(method, test, [Profile(e.history, method.prepare(e.history)) for e in test[2:] + test[:2]])
     assert result.seconds < 60

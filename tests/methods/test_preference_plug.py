@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -43,12 +44,22 @@ def asked(number: int, pairs: int = 4, kind: str = "pair") -> Example:
     return Example(str(number), request, history, taste, TASTES, disliked)
 
 
-@pytest.fixture(scope="module")
-def trained(make_method, tmp_path_factory) -> Method:
+def fitted(make_method, tmp_path_factory, training: TrainingConfig) -> Method:
     method = make_method("preference_plug", **SMALL)
     train = [asked(n, 1 + n % 6, "thumbs" if n % 4 == 0 else "pair") for n in range(90)]
-    method.fit(train, [], TRAINING, tmp_path_factory.mktemp("tastes"))
+    method.fit(train, [], training, tmp_path_factory.mktemp("tastes"))
     return method
+
+
+@pytest.fixture(scope="module")
+def trained(make_method, tmp_path_factory) -> Method:
+    return fitted(make_method, tmp_path_factory, TRAINING)
+
+
+@pytest.fixture(scope="module")
+def begun(make_method, tmp_path_factory) -> Method:
+    """After a few steps: it has the statistics of its training histories, and weights that have moved."""
+    return fitted(make_method, tmp_path_factory, dataclasses.replace(TRAINING, steps=5))
 
 
 def prefix(method: Method, history: History) -> torch.Tensor:
@@ -60,12 +71,14 @@ def prefix(method: Method, history: History) -> torch.Tensor:
 STRANGERS = [asked(n, 1 + n % 5) for n in range(300, 330)]
 
 
+@pytest.mark.slow
 def test_it_learns_tastes_of_people_whom_it_never_met_and_of_nobody_else(trained, measure) -> None:
     assert measure(trained, STRANGERS) > 0.9
     # The next one always has another taste.
     assert measure(trained, STRANGERS, [Profile(e.history) for e in STRANGERS[1:] + STRANGERS[:1]]) < 0.1
 
 
+@pytest.mark.slow
 def test_thumbs_say_it_too_also_where_somebody_only_dislikes(trained, measure) -> None:
     assert measure(trained, [asked(n, 6, "thumbs") for n in range(300, 330)]) > 0.9
     down = [thumb_behavior("eve", str(i), "food", t, False, float(i)) for i, t in enumerate(("amber", "birch") * 2)]
@@ -74,6 +87,7 @@ def test_thumbs_say_it_too_also_where_somebody_only_dislikes(trained, measure) -
     assert TASTES[int(np.argmax([s.logprob for s in scored]))] == "coral"
 
 
+@pytest.mark.slow
 def test_one_piece_of_feedback_moves_the_persona_less_than_many_alike(trained) -> None:
     nobody = prefix(trained, History("ada"))
     many = History("ada", tuple(pair("ada", i, "amber", "birch") for i in range(12)))
@@ -81,6 +95,7 @@ def test_one_piece_of_feedback_moves_the_persona_less_than_many_alike(trained) -
     assert 0 < far[0] < far[1] < far[2]
 
 
+@pytest.mark.slow
 def test_contradictory_feedback_is_near_nobodys(trained) -> None:
     nobody = prefix(trained, History("ada"))
     sure = History("ada", tuple(pair("ada", i, "amber", "birch") for i in range(6)))
@@ -89,14 +104,14 @@ def test_contradictory_feedback_is_near_nobodys(trained) -> None:
     assert (prefix(trained, torn) - nobody).norm() < 0.6 * (prefix(trained, sure) - nobody).norm()
 
 
-def test_a_side_of_which_nothing_is_said_counts_as_the_average(trained) -> None:
+def test_a_side_of_which_nothing_is_said_counts_as_the_average(begun) -> None:
     up = History("ada", (thumb_behavior("ada", "1", "food", "amber", True, 1.0),))
-    width = trained.encoder_width
-    [raw] = trained.views(up)
+    width = begun.encoder_width
+    [raw] = begun.views(up)
     assert not raw[:width].isnan().any()
     assert raw[width:].isnan().all()
-    filled = torch.cat([raw[:width], trained.plug.standard.mean[width:]])
-    for one, other in zip(trained.plug.project(raw[None]), trained.plug.project(filled[None]), strict=True):
+    filled = torch.cat([raw[:width], begun.plug.standard.mean[width:]])
+    for one, other in zip(begun.plug.project(raw[None]), begun.plug.project(filled[None]), strict=True):
         torch.testing.assert_close(one, other)
 
 
