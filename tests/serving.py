@@ -23,6 +23,7 @@ from personaplug.pipeline.personalizer import Personalizer
 from personaplug.serve.app import create_app
 from personaplug.serve.http_server import server
 from personaplug.serve.runtime.engine import ThreadPoolEngine
+from personaplug.serve.runtime.loader import ModelLoader
 from personaplug.serve.runtime.service import Served, Service
 from personaplug.serve.settings import Settings
 from personaplug.serve.telemetry.tracing import Tracing
@@ -103,6 +104,22 @@ def text_service(path: Path | str, backbone: Any, settings: Settings, methods=("
         method = registry.build("method", name, {}, backbone=backbone, vectors=encoder, task=task)
         models[f"echo:{name}"] = Served(f"echo:{name}", Personalizer(method, store, task), engine, "hashing")
     return Service(store, models, {"hashing": encoder}, settings)
+
+
+def tiny_service(tiny_causal: Path, folder: Path) -> Service:
+    """A plug of a tiny random model with the methods `none` and `recent` beside it."""
+    from personaplug.pipeline.build import RunConfig, build_components
+
+    run = RunConfig.parse(
+        backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
+        encoder={"name": "hashing", "width": 16},
+        method={"name": "plug"},
+    )
+    info = TaskInfo("chat", "text", history_text="{input} {output}")
+    build_components(run, info, None).save(folder / "plug", {}, {})
+    loader = ModelLoader(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
+    loader.add_untrained(loader.add(str(folder / "plug")), "recent")
+    return loader.service()
 
 
 @contextmanager

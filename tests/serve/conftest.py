@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.core import registry
-from personaplug.serve.runtime.loader import ModelLoader
-from personaplug.serve.runtime.service import Service
-from personaplug.tasks.base import TaskInfo
-from serving import OPEN, Live, Parrot, listening, served, text_service
+from serving import OPEN, Live, Parrot, listening, served, text_service, tiny_service
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +40,3 @@ def listening_tiny_server(tiny_causal: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("tiny")
     with listening(tiny_service(tiny_causal, folder), folder / "users.db") as live:
         yield live
-
-
-def tiny_service(tiny_causal: Path, folder: Path) -> Service:
-    """A plug of a tiny random model with the methods `none` and `recent` beside it."""
-    from personaplug.pipeline.build import RunConfig, build_components
-
-    run = RunConfig.parse(
-        backbone={"name": "causal", "model": str(tiny_causal), "dtype": "float32", "device": "cpu"},
-        encoder={"name": "hashing", "width": 16},
-        method={"name": "plug"},
-    )
-    info = TaskInfo("chat", "text", history_text="{input} {output}")
-    build_components(run, info, None).save(folder / "plug", {}, {})
-    loader = ModelLoader(registry.build("store", "sql", {"url": str(folder / "users.db")}), OPEN)
-    loader.add_untrained(loader.add(str(folder / "plug")), "recent")
-    return loader.service()

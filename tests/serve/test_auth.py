@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from personaplug.core.errors import ConfigError, UnknownNameError
 from personaplug.core.names import TENANT_SEPARATOR, is_name
-from personaplug.serve.security.api_keys import KeyRing, Limits, make_key, revoke_key
-from personaplug.serve.security.authorization import SCOPES, Caller, DeniedError, decide
+from personaplug.serve.security.access import SCOPES, Caller, DeniedError, KeyRing, decide
+from personaplug.serve.security.api_keys import Limits, make_key, revoke_key
 from personaplug.serve.settings import Settings
 from personaplug.stores.database.keys import KeyTable
 from serving import Live, Parrot, served, text_service

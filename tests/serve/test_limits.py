@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from personaplug.serve.http_server import is_loopback
 from personaplug.serve.runtime.service import Served
+from personaplug.serve.security.access import RateLimiter
 from personaplug.serve.security.api_keys import Limits, make_key
-from personaplug.serve.security.rate_limits import RateLimiter
 from serving import OPEN, Live, Parrot, Slow, listening, served, text_service
 
 CHAT = {"model": "echo:none", "messages": [{"role": "user", "content": "hello"}]}

@@ -116,7 +116,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
 
 def _check_keys(keys: KeyTable, host: str, store: str) -> None:
     """Others can reach this address: there must be a key."""
-    from personaplug.serve.security.api_keys import KeyRing
+    from personaplug.serve.security.access import KeyRing
 
     if not KeyRing(keys).any_good():
         way_out = f"make a key with `personaplug keys create --store {store}`"

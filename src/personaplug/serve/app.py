@@ -21,10 +21,8 @@ from personaplug.serve.openai.errors import ApiError, install_handlers
 from personaplug.serve.routes import chat, demo, history, models, report, users
 from personaplug.serve.routes import map as projection
 from personaplug.serve.runtime.service import Service
-from personaplug.serve.security.api_keys import KeyRing
-from personaplug.serve.security.context import CurrentAccess
+from personaplug.serve.security.access import CurrentAccess, KeyRing, RateLimiter
 from personaplug.serve.security.middleware import AuthMiddleware, LimitMiddleware, TelemetryMiddleware
-from personaplug.serve.security.rate_limits import RateLimiter
 from personaplug.serve.telemetry.metrics import Metrics
 from personaplug.serve.telemetry.tracing import Tracing
 from personaplug.stores.database.keys import KeyTable

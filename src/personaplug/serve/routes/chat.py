@@ -29,7 +29,7 @@ from personaplug.serve.openai.schemas import (
 )
 from personaplug.serve.runtime.completion import CompletionRun, GenerationParams
 from personaplug.serve.runtime.service import Served
-from personaplug.serve.security.context import Access, CurrentAccess
+from personaplug.serve.security.access import Access, CurrentAccess
 
 router = APIRouter(prefix="/v1", tags=["answers"])
 

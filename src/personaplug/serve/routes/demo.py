@@ -16,7 +16,7 @@ from personaplug.core.errors import DataError, UnknownUserError
 from personaplug.core.types import Behavior
 from personaplug.data.jsonl import find_data, read_behaviors
 from personaplug.serve.openai.errors import ApiError
-from personaplug.serve.security.context import CurrentAccess
+from personaplug.serve.security.access import CurrentAccess
 from personaplug.stores.base import Store
 
 router = APIRouter(prefix="/v1", tags=["page"])

@@ -19,7 +19,7 @@ from personaplug.data.jsonl import LineReader
 from personaplug.data.ratings import RatingError, RatingScale
 from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.openai.schemas import Body, Text
-from personaplug.serve.security.context import Access, CurrentAccess, PathBehavior, PathUser
+from personaplug.serve.security.access import Access, CurrentAccess, PathBehavior, PathUser
 from personaplug.stores.base import NO_NUL, Store, texts
 
 _SHOWN_ERRORS = 100

@@ -12,7 +12,7 @@ from personaplug.core.types import History
 from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.routes.history import shown_behavior
 from personaplug.serve.runtime.service import Served
-from personaplug.serve.security.context import Access, CurrentAccess, PathUser
+from personaplug.serve.security.access import Access, CurrentAccess, PathUser
 
 router = APIRouter(prefix="/v1/users/{user}", tags=["page"])
 

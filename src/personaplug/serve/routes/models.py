@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from personaplug.core.errors import did_you_mean
 from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.openai.schemas import EmbeddingBody
-from personaplug.serve.security.context import Access, CurrentAccess
+from personaplug.serve.security.access import Access, CurrentAccess
 
 router = APIRouter(prefix="/v1", tags=["models"])
 

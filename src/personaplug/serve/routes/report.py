@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from personaplug.serve.openai.errors import ApiError
-from personaplug.serve.security.context import CurrentAccess
+from personaplug.serve.security.access import CurrentAccess
 
 router = APIRouter(prefix="/v1", tags=["page"])
 

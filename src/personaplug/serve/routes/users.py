@@ -21,7 +21,7 @@ from personaplug.serve.openai.schemas import Body, MessageBody, Name, Text
 from personaplug.serve.routes.export import archive
 from personaplug.serve.routes.history import shown_behavior
 from personaplug.serve.runtime.completion import shares
-from personaplug.serve.security.context import Access, CurrentAccess, PathUser
+from personaplug.serve.security.access import Access, CurrentAccess, PathUser
 from personaplug.stores.base import UserInfo
 
 router = APIRouter(prefix="/v1/users", tags=["users"])

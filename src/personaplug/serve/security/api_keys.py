@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from threading import Lock
-
-from cachetools import TTLCache
 
 from personaplug.core.errors import ConfigError, UnknownNameError
 from personaplug.core.names import is_name
-from personaplug.serve.security.authorization import LOCAL, SCOPES, Caller
+from personaplug.serve.security.access import SCOPES, hash_secret
 from personaplug.stores.database.keys import KeyRow, KeyTable
 
-_KEY = re.compile(r"pp-([a-z0-9]{12})-([A-Za-z0-9_-]{43})")
 _TENANT = re.compile(r"[a-z0-9-]{0,64}")
-_CACHED_SECONDS = 2.0  # a revoked key works no longer than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ def make_key(
     secret = secrets.token_urlsafe(32)
     row = KeyRow(
         id=id_,
-        hash=_hash(secret),
+        hash=hash_secret(secret),
         name=name,
         tenant=tenant,
         users=sorted(set(users)) or None,
@@ -92,61 +85,3 @@ def revoke_key(table: KeyTable, id_: str) -> None:
     if not table.revoke(id_, time.time()):
         good = [row.id for row in table.all() if row.revoked is None]
         raise UnknownNameError(f"no key {id_!r} that is not revoked; there are: {', '.join(good) or 'none'}")
-
-
-class KeyRing:
-    """Looks keys up for a server, and caches them for a moment."""
-
-    def __init__(self, table: KeyTable) -> None:
-        self.table = table
-        self._cache: TTLCache[str, tuple[KeyRow | None, bool]] = TTLCache(10_000, _CACHED_SECONDS)
-        self._lock = Lock()
-
-    def any_good(self) -> bool:
-        """Whether anybody has a key that is not revoked."""
-        return any(row.revoked is None for row in self.table.all())
-
-    def fresh(self, key: str) -> bool:
-        """Whether `caller` will answer without looking into the database."""
-        with self._lock:
-            return _split(key)[0] in self._cache
-
-    def caller(self, key: str, *, open_locally: bool) -> Caller | None:
-        """The caller whom a key stands for, or None if it is not valid.
-
-        Args:
-            key: as it was sent; "" is none.
-            open_locally: without a key one may do everything, as long as none was ever made, revoked ones included.
-        """
-        id_, secret = _split(key)
-        with self._lock:
-            entry = self._cache.get(id_)
-        if entry is None:
-            entry = (self.table.get(id_), True) if id_ else (None, self.table.count() > 0)
-            with self._lock:
-                self._cache[id_] = entry
-        row, any_made = entry
-        if not key and open_locally and not any_made:
-            return LOCAL
-        # In constant time, and also where there is no such key: how long it takes tells nothing.
-        same = hmac.compare_digest(row.hash if row else _NOBODY, _hash(secret))
-        if row is None or not same or row.revoked is not None:
-            return None
-        users = None if row.users is None else frozenset(row.users)
-        return Caller(
-            row.id, row.tenant, users, frozenset(row.scopes), row.rate, row.user_rate, row.body_bytes, row.behaviors
-        )
-
-
-def _split(key: str) -> tuple[str, str]:
-    """A key's id and secret, or two empty texts."""
-    parts = _KEY.fullmatch(key)
-    return (parts[1], parts[2]) if parts else ("", "")
-
-
-def _hash(secret: str) -> bytes:
-    # One round is enough: a secret of 256 random bits cannot be guessed, unlike a password.
-    return hashlib.sha256(secret.encode()).digest()
-
-
-_NOBODY = bytes(32)

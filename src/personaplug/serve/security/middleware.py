@@ -19,9 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from personaplug.core.errors import PersonaplugError
 from personaplug.serve.openai.errors import ApiError, to_api_error
-from personaplug.serve.security.api_keys import KeyRing
-from personaplug.serve.security.authorization import Caller
-from personaplug.serve.security.rate_limits import RateLimiter
+from personaplug.serve.security.access import Caller, KeyRing, RateLimiter
 from personaplug.serve.settings import Settings
 from personaplug.serve.telemetry.metrics import Metrics
 
