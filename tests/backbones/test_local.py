@@ -203,7 +203,7 @@ def test_a_full_prompt_cache_drops_the_oldest_and_stays_right(tiny_causal: Path)
     for _ in range(2):
         for prompt in [p for p in prompts_of("last") if p.prefix is not None]:
             torch.testing.assert_close(small.loss([prompt], ["yes"]), none.loss([prompt], ["yes"]))
-    assert small._prompts.bytes <= 4000
+    assert small._model.prompts.bytes <= 4000
 
 
 def test_an_encoder_decoder_model_has_the_first_position_alone(tiny_t5: Path) -> None:
@@ -233,3 +233,41 @@ def test_the_same_text_asked_by_many_is_run_once(tiny_causal: Path, monkeypatch)
     assert sum(ran) <= 2
     assert scored[0] == scored[2]
     assert scored[:2] == backbone.score(alike[:2], ["red", "blue"])
+
+
+@pytest.fixture(scope="module")
+def tiny_gpt2(tmp_path_factory) -> CausalBackbone:
+    """A model with 32 learned positions."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder, tok = tmp_path_factory.mktemp("models") / "tiny-gpt2", tiny.tokenizer()
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tok), n_embd=D, n_layer=2, n_head=4, n_positions=32, eos_token_id=None)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return CausalBackbone(CausalConfig(str(folder), "float32", "cpu"))
+
+
+def test_an_answer_ends_where_the_learned_positions_do(tiny_gpt2: CausalBackbone) -> None:
+    prompt = Prompt((Message("user", "red " * 20),))
+    [answer] = tiny_gpt2.generate([prompt], Sampling(max_tokens=40))
+    assert answer.finish_reason == "length"
+    assert answer.prompt_tokens + len(answer.tokens) == 32
+    assert "".join(tiny_gpt2.stream(prompt, Sampling(max_tokens=40))) == answer.text
+
+
+def test_a_prompt_that_fits_only_without_its_prefix_is_one_line_with_both_lengths(tiny_gpt2: CausalBackbone) -> None:
+    prompt = Prompt((Message("user", "red " * 26),), torch.zeros(4, D), "last")
+    for run in (
+        lambda: tiny_gpt2.generate([prompt], Sampling(4)),
+        lambda: tiny_gpt2.score([prompt], ["red"]),
+        lambda: tiny_gpt2.loss([prompt], ["red"]),
+    ):
+        with pytest.raises(DataError, match=r"29 tokens with 4 soft tokens.*32 tokens; shorten it"):
+            run()
+
+
+def test_a_target_beyond_the_learned_positions_is_refused(tiny_gpt2: CausalBackbone) -> None:
+    prompt = Prompt((Message("user", "red " * 20),))
+    with pytest.raises(DataError, match="an answer of 13"):
+        tiny_gpt2.loss([prompt], ["blue " * 12])

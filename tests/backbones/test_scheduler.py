@@ -58,7 +58,7 @@ def test_each_answer_is_what_it_is_alone_whenever_the_others_come_and_go(backbon
     choices = [backbone.choice(sampling_of(i)) for i in range(len(prompts))]
     for moment in range(7):
         now = [i for i, at in enumerate(arrivals) if at == moment]
-        if now and (backbone.joins or all(choice.done for choice in running.choices)):
+        if now and (backbone.supports_batching or all(choice.done for choice in running.choices)):
             running.admit([prompts[i] for i in now], [choices[i] for i in now])
         running.step()
     while not all(choice.done for choice in running.choices):

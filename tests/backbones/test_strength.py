@@ -66,7 +66,7 @@ def test_rows_with_and_without_strength_and_rules_side_by_side_give_what_each_gi
     running, choices = backbone.running(), [backbone.choice(s) for s in samplings]
     running.admit(prompts[:4], choices[:4])
     running.step()
-    if not backbone.joins:
+    if not backbone.supports_batching:
         while not all(c.done for c in running.choices):
             running.step()
     running.admit(prompts[4:], choices[4:])
@@ -82,7 +82,7 @@ def test_the_next_token_is_that_of_the_guided_log_probabilities_by_hand(tiny_cau
     backbone = CausalBackbone(CausalConfig(str(tiny_causal), "float32", "cpu"))
     for prompt in prompts_of("last"):
         mine, nobody = (
-            backbone.begin([p]).logits[0].log_softmax(-1) for p in (prompt, prompt.unconditional) if p is not None
+            backbone.prefill([p]).logits[0].log_softmax(-1) for p in (prompt, prompt.unconditional) if p is not None
         )
         scores = nobody + 2.0 * (mine - nobody)
         scores[mine.exp() < 0.05 * mine.exp().max()] = -math.inf

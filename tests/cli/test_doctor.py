@@ -25,6 +25,15 @@ def test_a_healthy_place_ends_with_0_and_names_what_to_pull(run, store):
     assert "nothing is broken" in result.stdout
 
 
+def test_it_says_what_a_model_supports(run, tiny_causal):
+    result = run("doctor", "--model", str(tiny_causal))
+    assert result.exit_code == 0
+    assert "family llama" in result.stdout
+    for thing in ("late persona", "shared prompt states", "batching", "training"):
+        [line] = [line for line in result.stdout.splitlines() if thing in line]
+        assert line.split()[-1] == "supported"
+
+
 def test_it_leaves_nothing_behind(run, empty_cache, tmp_path):
     run("doctor", "--store", "u.db")
     assert list(tmp_path.iterdir()) == []

@@ -51,7 +51,7 @@ class Seq2SeqBackbone(InProcessBackbone):
     summary = "any Hugging Face encoder-decoder model (T5, FLAN-T5), in this process; text and soft tokens"
     source = "transformers AutoModelForSeq2SeqLM; the family that arXiv 2409.11901 uses"
     accepts = Conditioning.TEXT | Conditioning.PREFIX
-    joins = False
+    supports_batching = False
 
     def __init__(self, config: Seq2SeqConfig) -> None:
         from transformers import AutoModelForSeq2SeqLM
@@ -99,7 +99,8 @@ class Seq2SeqBackbone(InProcessBackbone):
         return picked_logprobs(*self._answer_logits(prompts, targets, rows))
 
     @override
-    def begin(self, prompts: Sequence[Prompt]) -> Decoding:
+    def prefill(self, prompts: Sequence[Prompt], limits: Sequence[int] | None = None) -> Decoding:
+        del limits
         states, mask = self._encode(prompts)
         return _Rows(self.model, states, mask)
 
@@ -125,12 +126,12 @@ class _Rows(Decoding):
         self.logits = out.logits[:, -1].float()
 
     @override
-    def keep(self, rows: Sequence[int]) -> None:
+    def select(self, rows: Sequence[int]) -> None:
         at = torch.tensor(rows, dtype=torch.long, device=self._mask.device)
         self._cache.batch_select_indices(at)
         self._states.last_hidden_state = self._states.last_hidden_state[at]
         self._mask, self.logits = self._mask[at], self.logits[at]
 
     @override
-    def join(self, other: Self) -> None:
+    def concat(self, other: Self) -> None:
         raise NotImplementedError("relative positions count columns: rows that began apart cannot run together")

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,13 +21,14 @@ from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
 
 PLACE = (START, 2)
-EPILOG = "Example: personaplug doctor --store users.db"
+EPILOG = "Example: personaplug doctor --store users.db --model smollm2-135m"
 
 Level = Literal["ok", "note", "broken"]
 
 _MARKS = {"ok": "[green]ok[/]", "note": "[yellow]–[/]", "broken": "[red]broken[/]"}
 _ROOM = 2 << 30  # bytes: the default models, fetched and converted, with the demo's files
 _REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*(?:;\s*extra\s*==\s*['"]([\w-]+)['"])?""")
+_UNLIMITED = 1 << 30  # tokens: the context of a model whose configuration names none
 _GATHERS = {"all"}  # extras that only name others
 _THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
@@ -42,8 +43,15 @@ class Finding:
     way_out: str = ""
 
 
-def doctor(store: StoreOption = DEFAULT_STORE) -> None:
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Load this model (a bundle, a folder or a hub id) and say what it supports.")
+]
+
+
+def doctor(store: StoreOption = DEFAULT_STORE, model: ModelOption = "") -> None:
     """What is installed, which models, data and devices are usable, and what to do about what is not.
+
+    With --model: how far that model's answers are from a plain forward of its own, and what it supports.
 
     Ends with 1 if something is broken that everything needs, else with 0.
     """
@@ -55,7 +63,7 @@ def doctor(store: StoreOption = DEFAULT_STORE) -> None:
     for column in ("", "thing", "state", "what to do"):
         table.add_column(column, overflow="fold")
     broken = 0
-    for finding in findings(store):
+    for finding in conforms(model) if model else findings(store):
         table.add_row(_MARKS[finding.level], *map(Text, (finding.thing, finding.state, finding.way_out)))
         broken += finding.level == "broken"
     screen = out()
@@ -76,6 +84,34 @@ def findings(store: str) -> Iterator[Finding]:
     yield from _models()
     yield from _data()
     yield _store(store)
+
+
+def conforms(name: str) -> Iterator[Finding]:
+    """What the conformance check measures of a model.
+
+    Raises:
+        ModelError: the model cannot be loaded, or gives something else than a plain forward in every way to run it.
+    """
+    from personaplug.backbones.causal import CausalBackbone, CausalConfig
+
+    backbone = CausalBackbone(CausalConfig(model=name))
+    support = backbone.support
+    yield Finding("ok", "model", f"{backbone.key}, family {backbone.model.config.model_type}")
+    state = f"at most {support.difference:.1e} standard deviations of the logits"
+    yield Finding("ok", "difference to a plain forward", state)
+    yield Finding("ok", "late persona", "supported")
+    context = f"{backbone.context:,} tokens" if backbone.context < _UNLIMITED else "no limit"
+    yield Finding("ok", "context", context)
+    for thing, supported, otherwise in (
+        ("shared prompt states", support.shared, "each request reads its prompt again"),
+        ("batching", support.batching, "requests run one after another"),
+        ("decoding from a cache", support.steps, "all columns run again for each token"),
+    ):
+        yield Finding("ok" if supported else "note", thing, "supported" if supported else f"not supported: {otherwise}")
+    way_out = "" if support.training else "choose another model, or methods of text"
+    yield Finding(
+        "ok" if support.training else "note", "training", "supported" if support.training else "not supported", way_out
+    )
 
 
 def _libraries() -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from personaplug.backbones.base import TrainableBackbone
 from personaplug.backbones.local.generation import Choice, Decoding, RunningBatch, visible_text
+from personaplug.backbones.local.positions import context_length
 from personaplug.backbones.local.tokens import TokenizedBackbone
 from personaplug.core.errors import DataError, ModelError
 from personaplug.core.sequences import token_batches
@@ -43,8 +44,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
 
     def __init__(self, key: str, model: Any, tokenizer: Any, batch_tokens: int, checkpointing: bool = False) -> None:
         self.model = model.requires_grad_(False).eval()
-        context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
-        super().__init__(key, tokenizer, model.get_input_embeddings(), model.dtype, context)
+        super().__init__(key, tokenizer, model.get_input_embeddings(), model.dtype, context_length(model))
         self.batch_tokens = batch_tokens
         ends = model.generation_config.eos_token_id
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -84,6 +84,8 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     @override
     def token_logprobs(self, prompts: Sequence[Prompt], targets: Sequence[str]) -> tuple[Tensor, Tensor]:
         ids = [self.target_ids(t) for t in targets]
+        for prompt, row in zip(prompts, ids, strict=True):
+            self._check_context(prompt, len(row))
         counts = torch.tensor([len(i) for i in ids], device=self.device)
         return picked_logprobs(*self._answer_logits(prompts, ids)), counts
 
@@ -97,6 +99,8 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     @torch.inference_mode()
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[Scored]:
         ids = self.continuation_ids(continuations)
+        for prompt, row in zip(prompts, ids, strict=True):
+            self._check_context(prompt, len(row))
         # A target token's logits weigh about as much as eight tokens' states.
         # Prompts of text alone are the same for everybody who asks the same; those with soft tokens are each their own.
         same = [p.messages if p.prefix is None else id(p) for p in prompts]
@@ -119,32 +123,55 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     # -- decoding -------------------------------------------------------------------------------------------------
 
     shapes_logits = True
-    joins: ClassVar[bool]
+    supports_batching: ClassVar[bool]
     """Whether prompts can join others that are being decoded."""
 
     @abstractmethod
-    def begin(self, prompts: Sequence[Prompt]) -> Decoding:
-        """Read prompts, without gradients."""
+    def prefill(self, prompts: Sequence[Prompt], limits: Sequence[int] | None = None) -> Decoding:
+        """Read prompts, without gradients; `limits`: tokens that each answer may have (None: any number)."""
 
-    def unread(self, prompt: Prompt) -> int:
-        """How many tokens of a prompt must be read before its answer begins."""
+    def uncached_tokens(self, prompt: Prompt, limit: int | None = None) -> int:
+        """Number of a prompt's tokens that must be read before its answer, of at most `limit` tokens, begins."""
+        del limit
         return self.left_length(prompt)
 
-    def read_ahead(self, prompt: Prompt, tokens: int) -> int:
-        """Read at most `tokens` of a long prompt and keep their states, if they can be kept; what is then unread.
+    def prefill_chunk(self, prompt: Prompt, tokens: int, limit: int | None = None) -> int:
+        """Read at most `tokens` of a long prompt and store their states, where they can be; what is then uncached.
 
         So that it is read piece by piece between the steps of the answers that are being decoded.
         """
         del tokens
-        return self.unread(prompt)
+        return self.uncached_tokens(prompt, limit)
 
     def running(self) -> RunningBatch:
         """An empty batch of answers of this model."""
-        return RunningBatch(self.begin, self._detokenize)
+        return RunningBatch(self.prefill, self._detokenize)
 
     def choice(self, sampling: Sampling, top: int | None = None) -> Choice:
         """An answer that has no token yet; `top`: note log-probabilities too."""
         return Choice(sampling, self._ends, top)
+
+    def fit(self, choice: Choice, prompt: Prompt) -> int:
+        """End an answer where the model's context does; returns how many tokens its rows hold at most.
+
+        Raises:
+            DataError: the prompt with its prefix is longer than the context.
+        """
+        self._check_context(prompt, 0)
+        left = self.left_length(prompt)
+        choice.limit = min(choice.sampling.max_tokens, max(self.context - left, 1))
+        return (left + choice.limit) * _rows(prompt, choice.sampling)
+
+    def _check_context(self, prompt: Prompt, answer: int) -> None:
+        left = self.left_length(prompt)
+        # The last token of an answer is predicted and not read.
+        if left + max(answer - 1, 0) > self.context:
+            soft = 0 if prompt.prefix is None else len(prompt.prefix)
+            then = f" and an answer of {answer}" if answer else ""
+            raise DataError(
+                f"a prompt of {left - soft} tokens with {soft} soft tokens{then} is longer than {self.key!r} reads, "
+                f"{self.context} tokens; shorten it"
+            )
 
     def completion(self, prompt: Prompt, choice: Choice) -> Completion:
         """The answer as it is now."""
@@ -173,8 +200,8 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Completion]:
         if self.run_by is not None:
             return self.run_by(prompts, [sampling] * len(prompts))
-        lengths = [_rows(p, sampling) * (self.left_length(p) + sampling.max_tokens) for p in prompts]
         choices = [self.choice(sampling) for _ in prompts]
+        lengths = [self.fit(choice, prompt) for choice, prompt in zip(choices, prompts, strict=True)]
         if sampling.max_tokens > 0:
             for batch in token_batches(lengths, self.batch_tokens):
                 running = self.running()
@@ -194,6 +221,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     @override
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:
         choice, running, sent = self.choice(sampling), self.running(), 0
+        self.fit(choice, prompt)
         while not choice.done:
             if choice.tokens:
                 running.step()

@@ -98,11 +98,11 @@ class Decoding(ABC):
         """Read one more token a row."""
 
     @abstractmethod
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone, in this order; their logits are those of the last step."""
+    def select(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone, in ascending order; their logits are those of the last step."""
 
     @abstractmethod
-    def join(self, other: Self) -> None:
+    def concat(self, other: Self) -> None:
         """Add another's rows after one's own."""
 
 
@@ -110,13 +110,17 @@ class RunningBatch:
     """Answers that are decoded together; each may join and leave at any step (as in Orca, OSDI 2022).
 
     Args:
-        begin: reads prompts.
+        prefill: reads prompts whose answers have at most so many tokens.
         text: what tokens say.
     """
 
-    def __init__(self, begin: Callable[[Sequence[Prompt]], Decoding], text: Callable[[Sequence[int]], str]) -> None:
+    def __init__(
+        self,
+        prefill: Callable[[Sequence[Prompt], Sequence[int]], Decoding],
+        text: Callable[[Sequence[int]], str],
+    ) -> None:
         self.choices: list[Choice] = []
-        self._begin = begin
+        self._prefill = prefill
         self._text = text
         self._decoding: Decoding | None = None
 
@@ -124,18 +128,21 @@ class RunningBatch:
         """Read prompts and draw the first token of each; those running meanwhile wait."""
         self._leave()
         rows: list[Prompt] = []
+        limits: list[int] = []
         for prompt, choice in zip(prompts, choices, strict=True):
             rows.append(prompt)
+            limits.append(choice.limit)
             if prompt.unconditional is not None and choice.sampling.strength != 1.0:
                 rows.append(prompt.unconditional)
+                limits.append(choice.limit)
                 choice.guided = True
         with torch.inference_mode():
-            begun = self._begin(rows)
+            begun = self._prefill(rows, limits)
             self._draw(begun, choices)
             if self._decoding is None:
                 self._decoding = begun
             else:
-                self._decoding.join(begun)
+                self._decoding.concat(begun)
         self.choices += choices
 
     def step(self) -> None:
@@ -154,7 +161,7 @@ class RunningBatch:
             self.choices = [choice for choice in self.choices if not choice.done]
             with torch.inference_mode():
                 if stay:
-                    self._decoding.keep(stay)
+                    self._decoding.select(stay)
                 else:
                     self._decoding = None
 

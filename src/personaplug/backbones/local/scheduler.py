@@ -271,7 +271,7 @@ class Scheduler:
         """Let those join whose prompts can be read within one piece; of one longer prompt, read a piece."""
         ready: list[Answer] = []
         left, reads = self.piece, True
-        for answer in arrived if self.backbone.joins or not self._running else []:
+        for answer in arrived if self.backbone.supports_batching or not self._running else []:
             if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
                 break
             if not answer.prompt.done():  # who comes later but is ready goes first
@@ -280,14 +280,14 @@ class Scheduler:
             try:
                 prompt = answer.prompt.result()
                 answer.choice.done |= answer.cancelled
-                self._fit(answer, prompt)
+                answer.length = self.backbone.fit(answer.choice, prompt)
                 if not self._holds([*self._running, *ready, answer]):
                     break  # it is next: whoever is shorter and came later does not pass it again and again
-                unread = 0 if answer.choice.done else self.backbone.unread(prompt)
+                unread = 0 if answer.choice.done else self.backbone.uncached_tokens(prompt, answer.choice.limit)
                 # Where nothing of a long prompt can be kept, it is read at once.
                 if reads and unread > self.piece:
                     reads = False
-                    if self.backbone.read_ahead(prompt, self.piece) == unread:
+                    if self.backbone.prefill_chunk(prompt, self.piece, answer.choice.limit) == unread:
                         left = unread
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's to know
                 self._forget(answer)
@@ -304,13 +304,6 @@ class Scheduler:
         if answer.cancelled:
             self._forget(answer)
             answer.fail(CancelledError("it was cancelled before it had a prompt"))
-
-    def _fit(self, answer: Answer, prompt: Prompt) -> None:
-        """An answer ends where the model's context does."""
-        left = self.backbone.left_length(prompt)
-        answer.choice.limit = min(answer.choice.sampling.max_tokens, max(self.backbone.context - left, 1))
-        both = prompt.unconditional is not None and answer.choice.sampling.strength != 1.0
-        answer.length = (left + answer.choice.limit) * (1 + both)
 
     def _holds(self, answers: list[Answer]) -> bool:
         """Whether the batch may hold them; rows are padded to the longest, and what is done takes none."""
