@@ -171,7 +171,7 @@ WRONG = {
     "a profile item lacks a field": (
         lambda: spoil("test", lambda q: q["profile"][0].pop("title")),
         [],
-        "lamp/test_questions.json: question '021', profile item 0 needs a string 'title', found None",
+        "lamp/test_questions.json: question '021', profile item 0 needs a string 'title', got None",
     ),
     "the questions are not there": (
         lambda: Path("lamp/test_questions.json").unlink(),

@@ -80,6 +80,15 @@ def test_a_table_of_stars_is_taken_with_its_scale_and_its_user_named(run):
     ] == [0, 0.5]
 
 
+def test_a_tenants_user_is_exported_and_ingested_again_as_the_same(run):
+    Path("b.jsonl").write_text('{"user": "ada", "id": "1", "output": "a"}\n')
+    assert "1 new" in run("ingest", "b.jsonl", "--tenant", "acme", "--store", "u.db").stdout
+    exported = run("users", "export", "acme\x1fada", "--store", "u.db").stdout
+    Path("c.jsonl").write_text(exported)
+    assert "0 new" in run("ingest", "c.jsonl", "--tenant", "acme", "--store", "u.db").stdout
+    assert "1 new" in run("ingest", "c.jsonl", "--store", "u.db").stdout
+
+
 @pytest.mark.slow
 def test_a_process_killed_while_it_adds_loses_and_doubles_nothing_when_it_runs_again(tmp_path):
     file, store = tmp_path / "big.jsonl", tmp_path / "u.db"

@@ -133,7 +133,7 @@ def test_a_scale_and_an_encoding_can_be_named(tmp_path):
         ("b.csv", "user,output,rating\nana,a,\"0,5\"\n", ":2: rating is '0,5', expected a number"),
         ("b.csv", TABLE.encode("cp1252"), ":2: byte 25 of the line, 0xe9, is not UTF-8"),
         ("b.csv", b"user,output\nana,a\0b\n", ":2: the line holds NUL"),
-        ("b.jsonl", "[1, 2]", ":1: expected a JSON object, found 1"),
+        ("b.jsonl", "[1, 2]", ":1: expected a JSON object, got 1"),
         ("b.jsonl", '[\n{"user": "ana", "output": "a"}\n{"user": "b"}]', ":3: expected a comma"),
         ("b.jsonl", '[\n{"user": "ana", "output": "a"},\n', ":3: the JSON array never ends"),
         ("b.jsonl", '[\n{"user": "ana",\n "output": }]', ":3: the JSON array is not JSON"),

@@ -76,7 +76,7 @@ def test_the_same_id_of_two_users_is_two_behaviours(tmp_path):
     [
         (b'{"user": "ana", "output": "ho"', "not JSON at column 31"),
         (b"hello", "not JSON at column 1, near 'hello'"),
-        (b'["ana", "ho"]', "expected a JSON object, found \\['ana'"),
+        (b'["ana", "ho"]', "expected a JSON object, got \\['ana'"),
         (b"[" * 100_000, "not readable JSON"),
         (b'{"user": "ana", "output": "ho", "at": ' + b"1" * 5000 + b"}", "not readable JSON"),
         (b'{"user": "ana"}', "key 'output' is missing"),

@@ -103,6 +103,7 @@ def test_impossible_configurations_are_refused(tmp_path, config, words):
     ("data", "config", "words"),
     [
         (rows(n=3), {}, "no behaviour can be a request.*4 older ones.*lower min_history"),
+        ([{**row, "at": 5} for row in rows(n=9)], {}, "all behaviours of each user have the same 'at'"),
         ([{k: v for k, v in r.items() if k != "at"} for r in rows()], {}, "no behaviour has 'at'"),
         (rows(fields={"chat": "1"}), {"group": "chats"}, "no behaviour has the field 'chats'.*did you mean 'chat'"),
         (rows(), {"kind": "choice", "options": ["yes", "no"]}, "behaviour '4' of user 'u0': output 'a4' is none of"),

@@ -58,6 +58,9 @@ def ingest(
         str, typer.Option(metavar="NAME", help="Of files that are neither UTF-8 nor UTF-16, for example cp1252.")
     ] = "",
     user: Annotated[str, typer.Option(metavar="NAME", help="Whose behaviours these are, where no line says so.")] = "",
+    tenant: Annotated[
+        str, typer.Option(metavar="NAME", help="Of a server with keys: the tenant whose users these are.")
+    ] = "",
 ) -> None:
     """Add users' behaviours to a store.
 
@@ -71,7 +74,7 @@ def ingest(
     from personaplug.data.ingest import check
     from personaplug.data.jsonl import Reading
 
-    reading = Reading(max_line_bytes, encoding, rating_scale, user)
+    reading = Reading(max_line_bytes, encoding, rating_scale, user, tenant)
     file = store_file(store)
     # A store that is there is opened first: its faults should show before minutes of checking.
     opened = open_store(store) if file is None or file.exists() else None

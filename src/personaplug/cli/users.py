@@ -74,7 +74,10 @@ def export(
         Path | None, typer.Option("--out", metavar="FILE", help="Where to; by default the screen or the pipe.")
     ] = None,
 ) -> None:
-    """A user's behaviours as `personaplug ingest` reads them: adding them again changes nothing."""
+    """A user's behaviours as `personaplug ingest` reads them: adding them again changes nothing.
+
+    A tenant's users have their own names in it; to add them again, name the tenant: ingest --tenant NAME.
+    """
     with closing(open_store(store)) as opened:
         history = opened.history(user)
     lines = write_lines(history)

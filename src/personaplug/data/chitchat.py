@@ -16,7 +16,7 @@ from personaplug.data.names import hide_addresses, pseudonym
 LONGEST = 400
 """Characters of a message; longer ones are pasted more often than written."""
 FEWEST = 40
-"""Replies that a user must have to be kept."""
+"""Replies that a user must have to be taken."""
 MOST_ALIKE = 0.5
 """Share of a user's replies that may be the same one; with more the user is a program or not trying."""
 

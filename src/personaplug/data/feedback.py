@@ -1,4 +1,4 @@
-"""How likes and dislikes are kept in behaviours, and read from them.
+"""How likes and dislikes are written as behaviours, and read from them.
 
 A behaviour is one piece of feedback: `input` is the prompt, `output` an answer that the user liked, wrote or chose,
 `rating` how much they liked it, and the field `disliked` an answer to the same prompt that they liked less. So a pair
@@ -65,10 +65,10 @@ def answers_of(behaviors: Iterable[Behavior], which: str) -> list[Behavior]:
 
     Ids stay, so that vectors of these texts are stored as the behaviour's own.
     """
-    found = []
+    answers = []
     for behavior in behaviors:
         said = preference(behavior)
         text = said.liked if which == "liked" else said.disliked
         if text is not None and (text or behavior.input):
-            found.append(dataclasses.replace(behavior, output=text))
-    return found
+            answers.append(dataclasses.replace(behavior, output=text))
+    return answers

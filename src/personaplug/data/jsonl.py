@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from personaplug.core.config import from_mapping
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
-from personaplug.core.names import has_half_surrogate, name_fault, quoted
+from personaplug.core.names import TENANT_SEPARATOR, has_half_surrogate, name_fault, quoted
 from personaplug.core.types import Behavior
 from personaplug.data.opening import STDIN, Source
 from personaplug.data.ratings import RatingScale
@@ -80,7 +80,7 @@ def read_task_json(path: Path) -> TaskFile:
     """
     raw = load_json(path)
     if not isinstance(raw, dict):
-        raise DataError(f"{path}: expected a JSON object, found {quoted(raw)}")
+        raise DataError(f"{path}: expected a JSON object, got {quoted(raw)}")
     if has_half_surrogate(json.dumps(raw, ensure_ascii=False)):
         raise DataError(f"{path}: a text has half of a surrogate pair; write the character itself")
     return from_mapping(TaskFile, {k: v for k, v in raw.items() if k not in _NOTES}, where=str(path))
@@ -114,15 +114,17 @@ class Reading:
         encoding: of its text, where it is neither UTF-8 nor says itself what it is, for example cp1252.
         rating_scale: its ratings' worst and best, LOW:HIGH, for example 1:5; by default 0:1.
         user: whose behaviours they all are: a line need not say so then, and may not say otherwise.
+        tenant: of a server with keys, whose users they are; a store has them under the tenant's name and theirs.
 
     Raises:
-        ConfigError: no such encoding, no scale, or no user's name.
+        ConfigError: no such encoding, no scale, or no name.
     """
 
     max_line_bytes: int = MAX_LINE_BYTES
     encoding: str = ""
     rating_scale: str = ""
     user: str = ""
+    tenant: str = ""
 
     def __post_init__(self) -> None:
         RatingScale.parse(self.rating_scale)
@@ -130,8 +132,9 @@ class Reading:
             "".encode(self.encoding or "utf-8")
         except (LookupError, ValueError):
             raise ConfigError(f"encoding {quoted(self.encoding)}: no such encoding; for example cp1252") from None
-        if self.user and (fault := name_fault(self.user)):
-            raise ConfigError(f"user {quoted(self.user)}: the name {fault}")
+        for what, name in (("user", self.user), ("tenant", self.tenant)):
+            if name and (fault := name_fault(name)):
+                raise ConfigError(f"{what} {quoted(name)}: the name {fault}")
 
 
 def read_behaviors(source: Path | Source, reading: Reading | None = None) -> Iterator[Behavior]:
@@ -156,6 +159,8 @@ def read_behaviors(source: Path | Source, reading: Reading | None = None) -> Ite
     reader = LineReader(reading.user or None, RatingScale.parse(reading.rating_scale))
     for where, record in read_records(source, reading.encoding, reading.max_line_bytes):
         behavior, content = reader.take(record, where)
+        if reading.tenant:
+            behavior = replace(behavior, user=f"{reading.tenant}{TENANT_SEPARATOR}{behavior.user}")
         key = behavior.user, behavior.id
         if key not in contents:
             contents[key] = content
@@ -211,10 +216,10 @@ class LineReader:
 
 
 def write_lines(behaviors: Iterable[Behavior]) -> Iterator[bytes]:
-    """Behaviours as `read_behaviors` reads them, a line each."""
+    """Behaviours as `read_behaviors` reads them, a line each; a tenant's users by their own names."""
     for b in behaviors:
         record = {
-            "user": b.user,
+            "user": b.user.rpartition(TENANT_SEPARATOR)[2],
             "id": b.id,
             "at": b.at,
             "input": b.input,
@@ -229,7 +234,7 @@ def write_lines(behaviors: Iterable[Behavior]) -> Iterator[bytes]:
 def _checked(record: Any, where: str, user: str | None) -> dict[str, Any]:
     """A record whose keys are known and whose texts are texts; what Behavior checks, it is left to."""
     if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object, found {quoted(record)}")
+        raise DataError(f"{where}: expected a JSON object, got {quoted(record)}")
     for key in record:
         if key not in KEYS:
             raise DataError(f"{where}: unknown key {quoted(key)}; {_hint(key, record)}")

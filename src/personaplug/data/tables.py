@@ -38,7 +38,7 @@ def is_table(name: str, first_line: str) -> bool:
 def read_table(lines: Iterable[str], name: str, longest: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a CSV table (RFC 4180, quoted line breaks too) as records, each after its place, FILE:LINE.
 
-    The separator is told by the header: comma, semicolon, tab or bar. Names of columns count in any case; columns of
+    The header tells the separator: comma, semicolon, tab or bar. Names of columns count in any case; columns of
     other names become fields. Empty rows are left out, and so is a header that stands there again (files joined).
 
     Args:

@@ -22,7 +22,7 @@ class Wording:
         joint: stands between two items.
         whole: template over `items` and `request`, the last message: what the model is asked.
         after: where set, items stand in the request right behind this word instead, before what it belongs to.
-        profile: what a language model is told when it writes a user's profile (PAG, arXiv 2310.20081).
+        profile: the instruction to a language model that writes a user's profile (PAG, arXiv 2310.20081).
     """
 
     item: str = ""
@@ -41,14 +41,14 @@ class TaskInfo:
     Attributes:
         name: the task's name.
         kind: `text` (free), `choice` (one of the options), `rating` (a number among the options), `multilabel`.
-        instruction: what the model is told to do; the system message.
+        instruction: the system message.
         options: the closed set of answers; () for text, and where each request brings its own texts to choose among.
         metrics: names in `personaplug.metrics.scores`, the first one is the headline.
         history_text: template over a behaviour's `input`, `output`, `rating` and its fields: what encoders see of it.
         sampling: how to decode.
         wording: how behaviours are written into a prompt as text.
         headline: the metric that claims are about; by default nats a token for text, else the first of `metrics`.
-        split: how train, dev and test are told apart: by `time` within users, or by `user` (nobody is in two of them).
+        split: how train, dev and test are split: by `time` within users, or by `user` (nobody is in two of them).
     """
 
     name: str

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import quote
 
 from personaplug import data
 from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
-from personaplug.core.sequences import evenly_spaced
 from personaplug.core.types import Behavior, Example, History, Sampling, Split
 from personaplug.data.feedback import DISLIKED
 from personaplug.data.jsonl import MAX_LINE_BYTES, Reading, TaskFile, find_data, read_behaviors, read_task_json
 from personaplug.data.opening import Source
 from personaplug.metrics.scores import METRICS, labels
 from personaplug.tasks.base import Kind, Task, TaskInfo, Wording
+from personaplug.tasks.splits import drawn_users, held_out, limited, uniform
 
 _METRICS: dict[str, tuple[str, ...]] = {
     "text": ("rouge1", "rougeL"),
@@ -28,9 +27,8 @@ _METRICS: dict[str, tuple[str, ...]] = {
     "rating": ("mae", "rmse"),
     "multilabel": ("any_match", "macro_f1"),
 }
-T = TypeVar("T")
 
-# What a language model is told when it writes a user's profile.
+# The instruction to a language model that writes a user's profile.
 PROFILES: dict[str, str] = {
     "text": "Describe in two sentences how this person writes (length, tone, punctuation, favourite words).",
     "choice": "Describe in two sentences what this person likes and dislikes, judging by what they chose.",
@@ -60,7 +58,7 @@ class JsonlConfig:
         test: share of test, in [0, 1): of a user's behaviours, or of the users.
         dev: likewise, just before the test.
         min_history: a behaviour with fewer behaviours before it is no request.
-        max_history: only the newest so many are kept.
+        max_history: at most so many behaviours, the newest.
         requests_per_user: at most so many train requests a user, evenly over time; 0 is no limit.
         eval_requests_per_user: at most so many dev and test requests a user (of each), the newest; 0 is no limit.
         max_users: at most so many users, drawn by `seed`; 0 is no limit.
@@ -132,7 +130,7 @@ class Jsonl(Task):
         return self._plan()[split]
 
     def timelines(self) -> list[Timeline]:
-        """Every user's dated behaviours, told apart into splits.
+        """Every user's dated behaviours, each with its split.
 
         Raises:
             DataError: a line is malformed, or none has a time.
@@ -141,16 +139,16 @@ class Jsonl(Task):
 
     def _plan(self) -> dict[Split, list[Example]]:
         if self._examples is None:
-            candidates = [c for t in self.timelines() for c in _candidates(t, self.config)]
+            timelines = self.timelines()
+            candidates = [c for t in timelines for c in _candidates(t, self.config)]
             if not candidates:
                 raise DataError(
-                    f"{self._file.name}: no behaviour can be a request: none has an input, an output and "
-                    f"{self.config.min_history} older ones of its user; lower min_history"
+                    f"{self._file.name}: no behaviour can be a request: {_why_no_request(timelines, self.config)}"
                 )
             self._users = drawn_users((c.timeline.user for c in candidates), self.config.max_users, self.config.seed)
             candidates = [c for c in candidates if c.timeline.user in self._users]
             if self.config.by_text:
-                candidates = _apart(candidates, self.config.seed)
+                candidates = _without_shared_texts(candidates, self.config.seed)
             examples: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
             limits = self.config.requests_per_user, self.config.eval_requests_per_user
             for candidate in limited(candidates, lambda c: (c.timeline.user, c.split), *limits):
@@ -276,14 +274,14 @@ def _timelines(behaviors: Iterable[Behavior], config: JsonlConfig, file: str) ->
         raise DataError(
             f"{file}: no behaviour has the field {config.group!r} (group); {did_you_mean(config.group, names)}"
         )
-    return [_timeline(user, found, config) for user, found in by_user.items()]
+    return [_timeline(user, dated, config) for user, dated in by_user.items()]
 
 
-def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> Timeline:
-    found.sort(key=lambda b: cast("float", b.at))  # stable: equal times stay in the file's order
-    found = found[-config.max_behaviors :]  # -0: all
-    ats = [cast("float", b.at) for b in found]
-    groups = [b.fields.get(config.group) if config.group else None for b in found]
+def _timeline(user: str, dated: list[Behavior], config: JsonlConfig) -> Timeline:
+    dated.sort(key=lambda b: cast("float", b.at))  # stable: equal times stay in the file's order
+    dated = dated[-config.max_behaviors :]  # -0: all
+    ats = [cast("float", b.at) for b in dated]
+    groups = [b.fields.get(config.group) if config.group else None for b in dated]
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for i, group in enumerate(groups):
@@ -293,12 +291,12 @@ def _timeline(user: str, found: list[Behavior], config: JsonlConfig) -> Timeline
     begins = [i if g is None else first[g] for i, g in enumerate(groups)]
     ends = [i if g is None else last[g] for i, g in enumerate(groups)]
     cuts = tuple(bisect_left(ats, ats[i]) for i in begins)
-    splits = _by_user(user, len(found), config) if config.split == "user" else _by_time(ends, config)
-    return Timeline(user, tuple(found), cuts, splits)
+    splits = _by_user(user, len(dated), config) if config.split == "user" else _by_time(ends, config)
+    return Timeline(user, tuple(dated), cuts, splits)
 
 
 def _by_user(user: str, n: int, config: JsonlConfig) -> tuple[Split, ...]:
-    u = _uniform(config.seed, "split", user)
+    u = uniform(config.seed, "split", user)
     split: Split = "test" if u < config.test else "dev" if u < config.test + config.dev else "train"
     return (split,) * n
 
@@ -337,63 +335,13 @@ def _candidates(timeline: Timeline, config: JsonlConfig) -> list[_Candidate]:
     ]
 
 
-def drawn_users(users: Iterable[str], count: int, seed: int) -> frozenset[str]:
-    """So many of the users, drawn by seed; all of them if count is 0 or there are no more."""
-    found = set(users)
-    if not 0 < count < len(found):
-        return frozenset(found)
-    return frozenset(sorted(found, key=lambda u: (_uniform(seed, "user", u), u))[:count])
+def _why_no_request(timelines: Sequence[Timeline], config: JsonlConfig) -> str:
+    if all(len({b.at for b in t.behaviors}) == 1 for t in timelines) and any(len(t.behaviors) > 1 for t in timelines):
+        return "all behaviours of each user have the same 'at', so none is older than another; give each its own time"
+    return f"none has an input, an output and {config.min_history} older ones of its user; lower min_history"
 
 
-def _apart(candidates: list[_Candidate], seed: int) -> list[_Candidate]:
+def _without_shared_texts(candidates: list[_Candidate], seed: int) -> list[_Candidate]:
     """Only candidates whose text belongs to their side, train or held out, so that no text is on both."""
     held = held_out(((c.behavior.input.strip(), c.split) for c in candidates), seed)
     return [c for c in candidates if (c.behavior.input.strip() in held) == (c.split != "train")]
-
-
-def held_out(texts: Iterable[tuple[str, Split]], seed: int) -> frozenset[str]:
-    """The texts that dev and test may ask of, where no text may be both there and in train.
-
-    A text is held out with the probability of its own occurrences: nothing is lost where everyone judged it in the same
-    phase, and as little as can be where everyone's order is another.
-
-    Args:
-        texts: each occurrence, and in which split it is.
-        seed: of the draw.
-    """
-    total: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    for text, split in texts:
-        total[text] += 1
-        held[text] += split != "train"
-    return frozenset(text for text, n in total.items() if _uniform(seed, "text", text) < held[text] / n)
-
-
-def limited(
-    items: Iterable[T], part_of: Callable[[T], tuple[str, Split]], per_user: int, eval_per_user: int
-) -> Iterator[T]:
-    """At most so many of each user's items in a split: in train evenly spread, else the newest; 0 is no limit.
-
-    Args:
-        items: each user's oldest first.
-        part_of: an item's user and split.
-        per_user: in train.
-        eval_per_user: in dev, and in test.
-    """
-    parts: defaultdict[tuple[str, Split], list[T]] = defaultdict(list)
-    for item in items:
-        parts[part_of(item)].append(item)
-    for (_, split), part in parts.items():
-        limit = per_user if split == "train" else eval_per_user
-        if not 0 < limit < len(part):
-            yield from part
-        elif split == "train":
-            yield from evenly_spaced(part, limit)
-        else:
-            yield from part[-limit:]
-
-
-def _uniform(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone: the same on every machine and in every process."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2**48

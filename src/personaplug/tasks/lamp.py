@@ -33,7 +33,7 @@ class LampConfig:
         path: the folder with `{split}_questions.json` and `{split}_outputs.json`, or as they are published: below it in
             folders `train`, `dev` and `test`, and above these one for each task.
         task: LaMP_1 to LaMP_7 (or LaMP_2N for the news categories); by default what the outputs say.
-        max_history: only the newest so many items of a profile are kept.
+        max_history: at most so many items of a profile, the newest.
         max_tokens: of an answer; by default the task's own.
     """
 
@@ -85,10 +85,10 @@ class Lamp(Task):
 
     def behaviors(self) -> Iterator[Behavior]:
         """Every profile item of every split that is there, once a user; a user's items stand together."""
-        found = [split for split in _SPLITS if self._path(split, "questions").is_file()]
-        if not found:
+        present = [split for split in _SPLITS if self._path(split, "questions").is_file()]
+        if not present:
             raise DataError(f"{self._folder}: no train_questions.json, dev_questions.json or test_questions.json")
-        for split in found:
+        for split in present:
             self.examples(split)
         by_user: dict[str, list[Behavior]] = {}
         for behavior in self._items.values():
@@ -136,7 +136,7 @@ class Lamp(Task):
     def _split(self) -> Literal["time", "user"]:
         """`time` where profile items have dates: only the time-based split, of the same users throughout, has them.
 
-        One item tells, so a file of hundreds of megabytes is not read for it. What is malformed is told by `examples`.
+        One item tells, so a file of hundreds of megabytes is not read for it. `examples` refuses what is malformed.
         """
         path = next((p for s in _SPLITS if (p := self._path(s, "questions")).is_file()), None)
         return "time" if path and _first_item(path).get("date") is not None else "user"
@@ -150,7 +150,7 @@ class Lamp(Task):
             raw = raw.get("golds")
         seen: set[str] = set()
         for i, question in enumerate(_list(raw, path, "the questions")):
-            key = _text(question, "id", path, f"question {i}")
+            key = _whole_text(question, "id", path, f"question {i}")
             if key in seen:
                 raise DataError(f"{path}: question id {key!r} stands there twice; remove one")
             seen.add(key)
@@ -163,8 +163,8 @@ class Lamp(Task):
 
     def _example(self, question: Mapping[str, Any], key: str, split: Split, path: Path) -> Example:
         where = f"question {key!r}"
-        text = _text(question, "input", path, where)
-        user = _text(question, "user_id", path, where) if "user_id" in question else key
+        text = _whole_text(question, "input", path, where)
+        user = _whole_text(question, "user_id", path, where) if "user_id" in question else key
         golds = self._golds.get(split)
         if golds is not None and key not in golds:
             raise DataError(f"{self._path(split, 'outputs')}: no output for {where}; the two files do not fit together")
@@ -179,7 +179,7 @@ class Lamp(Task):
     def _target(self, gold: str, where: str, split: Split) -> str:
         """A gold as the option that it is; blanks and case do not count, as in LaMP's own evaluation blanks do not."""
         if not self._spec.options:
-            return gold
+            return _whole(gold, f"{self._path(split, 'outputs')}: the output of {where}")
         option = as_option(gold, self._spec.options)
         if option is None:
             raise DataError(
@@ -214,9 +214,9 @@ class Lamp(Task):
         return sorted(items.values(), key=_age)
 
     def _behavior(self, item: Any, user: str, path: Path, where: str) -> Behavior:
-        spec, key = self._spec, _text(item, "id", path, where)
-        text = _text(item, spec.input, path, where) if spec.input else ""
-        output = _text(item, spec.output, path, where)
+        spec, key = self._spec, _whole_text(item, "id", path, where)
+        text = _whole_text(item, spec.input, path, where) if spec.input else ""
+        output = _whole_text(item, spec.output, path, where)
         output = as_option(output, spec.options) or output
         if not fill(spec.history_text, {"input": text, "output": output}, self.task).strip():
             raise DataError(f"{path}: {where} ({key!r}) has no text; remove the item")
@@ -275,9 +275,9 @@ def _first_item(path: Path) -> dict[str, Any]:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         while more := file.read(size):
             text, size = text + more, size * 2
-            if found := _FIRST_ITEM.search(text):
+            if match := _FIRST_ITEM.search(text):
                 try:
-                    item: dict[str, Any] = json.JSONDecoder().raw_decode(text, found.end())[0]
+                    item: dict[str, Any] = json.JSONDecoder().raw_decode(text, match.end())[0]
                 except ValueError:  # cut in the middle, or malformed
                     continue
                 return item
@@ -286,20 +286,29 @@ def _first_item(path: Path) -> dict[str, Any]:
 
 def _list(value: Any, path: Path, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise DataError(f"{path}: {what} must be a JSON list, found {type(value).__name__}")
+        raise DataError(f"{path}: {what} must be a JSON list, got {type(value).__name__}")
     return value
 
 
 def _text(record: Any, key: str, path: Path, where: str) -> str:
     """A string of a record; whole numbers count too, since ids and scores are published as either."""
     if not isinstance(record, dict):
-        raise DataError(f"{path}: {where} must be a JSON object, found {type(record).__name__}")
+        raise DataError(f"{path}: {where} must be a JSON object, got {type(record).__name__}")
     value = record.get(key)
     if not isinstance(value, (str, int)) or isinstance(value, bool) or (key == "id" and value == ""):
-        raise DataError(f"{path}: {where} needs a string {key!r}, found {quoted(value)}")
-    if isinstance(value, str) and has_half_surrogate(value):
-        raise DataError(f"{path}: {where}: {key!r} holds half of a surrogate pair; write the character itself")
+        raise DataError(f"{path}: {where} needs a string {key!r}, got {quoted(value)}")
     return str(value)
+
+
+def _whole_text(record: Any, key: str, path: Path, where: str) -> str:
+    """As `_text`, of what a model is to read."""
+    return _whole(_text(record, key, path, where), f"{path}: {where}: {key!r}")
+
+
+def _whole(text: str, what: str) -> str:
+    if has_half_surrogate(text):
+        raise DataError(f"{what} holds half of a surrogate pair; write the character itself")
+    return text
 
 
 def _rating(score: str) -> float | None:

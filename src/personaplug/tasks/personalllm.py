@@ -154,13 +154,13 @@ class PersonalLLM(JudgedTask):
             ConfigError: nobody says how to build one of them.
         """
         sections: Mapping[str, Any] = self._set.get("rewards", {n: {"name": "hf", "model": n} for n in PUBLISHED})
-        found = {}
+        rewards = {}
         for name in self.panel.names:
             if name not in sections:
                 raise ConfigError(f"reward {name!r}: neither {SET_FILE} nor the published ones say how to build it")
             section = dict(sections[name])
-            found[name] = registry.build("reward", section.pop("name"), section)
-        return found
+            rewards[name] = registry.build("reward", section.pop("name"), section)
+        return rewards
 
     # -- what every task does ---------------------------------------------------------------------------------------
 
@@ -180,12 +180,12 @@ class PersonalLLM(JudgedTask):
 
     def requests(self, users: Sequence[int], split: Split) -> list[Example]:
         """A split's requests of some users, by number: in test, users of training are the seen ones."""
-        found = []
+        examples = []
         for user in users:
             history = self._history(user)
             places = (_Place(user, prompt, split == "test") for prompt in self._asked(user, split))
-            found += [self._example(place, split, history) for place in places]
-        return found
+            examples += [self._example(place, split, history) for place in places]
+        return examples
 
     @override
     def judge(self, examples: Sequence[Example], answers: Sequence[str]) -> Mapping[str, tuple[float, ...]]:
@@ -311,9 +311,9 @@ def _set_of(folder: Path) -> Mapping[str, Any]:
         raise DataError(f"{folder}: no such folder; build one with: personaplug simulate RECIPE.toml")
     path = folder / SET_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
+        recipe = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(recipe, dict):
         raise DataError(f"{path}: expected a JSON object")
-    return found
+    return recipe

@@ -17,7 +17,8 @@ from personaplug.core.errors import ConfigError, DataError, did_you_mean
 from personaplug.core.types import Behavior, Example, History, Message, Request, Sampling, Split
 from personaplug.data.feedback import pair_behavior
 from personaplug.tasks.base import JudgedTask, TaskInfo, Wording
-from personaplug.tasks.jsonl import PROFILES, Jsonl, JsonlConfig, Timeline, drawn_users, held_out, limited
+from personaplug.tasks.jsonl import PROFILES, Jsonl, JsonlConfig, Timeline
+from personaplug.tasks.splits import drawn_users, held_out, limited
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class RatedConfig:
         test: share of test, in [0, 1): of a user's texts, or of the users.
         dev: likewise, just before the test.
         min_history: a request with fewer pairs before its oldest text is none.
-        max_history: only the newest so many pairs are kept.
+        max_history: at most so many pairs, the newest.
         requests_per_user: at most so many train requests a user, evenly over time; 0 is no limit.
         eval_requests_per_user: at most so many dev and test requests a user (of each), the newest; 0 is no limit.
         max_users: at most so many users, drawn by `seed`; 0 is no limit.
@@ -164,10 +165,10 @@ class Rated(JudgedTask):
                     f"{self.config.path}: nobody rated one of {self.config.options} texts above the others after "
                     f"{self.config.min_history} pairs; lower options or min_history"
                 )
-            found: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
+            examples: dict[Split, list[Example]] = {"train": [], "dev": [], "test": []}
             for one in limited(asked, lambda a: (a.person.user, a.ratings[0].split), *limits):
-                found[one.ratings[0].split].append(self._example(one))
-            self._examples = found
+                examples[one.ratings[0].split].append(self._example(one))
+            self._examples = examples
         return self._examples[split]
 
     @override
@@ -198,19 +199,19 @@ class Rated(JudgedTask):
         if self._read is None:
             timelines = self._jsonl.timelines()
             self._check_outputs(b.output.strip() for t in timelines for b in t.behaviors)
-            found = {t.user: ratings for t in timelines if (ratings := tuple(self._ratings(t)))}
-            if not found:
+            by_user = {t.user: ratings for t in timelines if (ratings := tuple(self._ratings(t)))}
+            if not by_user:
                 raise DataError(
                     f"{self.config.path}: no behaviour has an input and a rating; say which outputs are liked "
                     '(for example liked = ["yes"])'
                 )
-            users = drawn_users(found, self.config.max_users, self.config.seed)
-            found = {user: ratings for user, ratings in found.items() if user in users}
-            texts = ((r.text, r.split) for ratings in found.values() for r in ratings)
+            users = drawn_users(by_user, self.config.max_users, self.config.seed)
+            by_user = {user: ratings for user, ratings in by_user.items() if user in users}
+            texts = ((r.text, r.split) for ratings in by_user.values() for r in ratings)
             held = held_out(texts, self.config.seed) if self.config.by_text else frozenset()
             people = [
                 _Person(user, ratings, tuple(self._pairs(user, [r for r in ratings if r.text not in held])))
-                for user, ratings in found.items()
+                for user, ratings in by_user.items()
             ]
             self._read = people, held
         return self._read
@@ -245,7 +246,7 @@ class Rated(JudgedTask):
 
     def _pairs(self, user: str, ratings: Iterable[_Rating]) -> Iterator[Behavior]:
         """Each text beside the oldest single one of another rating, dated as the later of the two."""
-        single: list[_Rating] = []  # all of the same rating: of two that differ, the later found the earlier here
+        single: list[_Rating] = []  # all of the same rating: of two that differ, the later meets the earlier here
         for rating in ratings:
             if not single or single[0].level == rating.level:
                 single.append(rating)
@@ -268,9 +269,9 @@ class Rated(JudgedTask):
                 for r in person.ratings
                 if r.split == split and (not self.config.by_text or (r.text in held) == (split != "train"))
             ]
-            found = (_Asked(person, group) for group in _groups(fit, self.config.options))
-            kept = (a for a in found if bisect_left(ats, a.at) >= self.config.min_history)
-            yield from sorted(kept, key=lambda a: a.at)
+            groups = (_Asked(person, group) for group in _groups(fit, self.config.options))
+            enough = (a for a in groups if bisect_left(ats, a.at) >= self.config.min_history)
+            yield from sorted(enough, key=lambda a: a.at)
 
     def _example(self, asked: _Asked) -> Example:
         person, config, best = asked.person, self.config, asked.ratings[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,10 @@ from typing import Any
 
 from personaplug import data
 from personaplug.core.errors import ConfigError, DataError, did_you_mean
-from personaplug.data.jsonl import find_data, read_behaviors
+from personaplug.core.names import quoted
+from personaplug.data.jsonl import MAX_LINE_BYTES, find_data, read_behaviors
+from personaplug.data.opening import Source
+from personaplug.data.records import read_records
 from personaplug.tasks.simulate.diversity import ALPHAS
 
 
@@ -134,10 +136,13 @@ def _texts(path: Path) -> Iterator[str]:
     if path.suffix == ".txt":
         yield from _lines(path)
         return
-    if path.suffix == ".jsonl" and not path.is_dir():
-        rows = [json.loads(line) for line in _lines(path) if line.strip()]
-        if rows and "prompt" in rows[0]:
-            yield from (str(row["prompt"]) for row in rows)
+    if path.suffix == ".jsonl" and path.is_file():
+        rows = [(where, row) for where, row in read_records(Source(path), "", MAX_LINE_BYTES) if isinstance(row, dict)]
+        if rows and "prompt" in rows[0][1]:
+            for where, row in rows:
+                if not isinstance(row.get("prompt"), str):
+                    raise DataError(f"{where}: prompt is {quoted(row.get('prompt'))}, expected a text")
+                yield row["prompt"]
             return
     located = data.path(str(path)) if str(path) in data.DATA_SETS and not path.exists() else path
     file, _ = find_data(located)
@@ -149,3 +154,5 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; name prompts, or a packaged data set") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8: {error}") from None

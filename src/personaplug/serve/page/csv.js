@@ -26,12 +26,12 @@ const OTHER_KINDS = [
 export function readFile(name, content, scale = [0, 1]) {
   const body = decoded(name, content).replace(/^\uFEFF/, "");
   const first = /^\s*(.*)/.exec(body)[1];
-  const found = isTable(name, first) ? fromTable(body) : first.startsWith("[") ? fromArray(body) : fromLines(name, body);
-  for (const [i, line] of found.lines.entries()) checkRating(line, `${capital(found.what)} ${found.numbers[i]}`, scale);
-  return found;
+  const read = isTable(name, first) ? fromTable(body) : first.startsWith("[") ? fromArray(body) : fromLines(name, body);
+  for (const [i, line] of read.lines.entries()) checkRating(line, `${capital(read.what)} ${read.numbers[i]}`, scale);
+  return read;
 }
 
-/** Bytes as text: UTF-8, or what their byte order mark says. Other encodings cannot be told apart and are refused. */
+/** Bytes as text: UTF-8, or what their byte order mark says. Other encodings cannot be distinguished and are refused. */
 function decoded(name, content) {
   const isText = typeof content === "string"; // decoded by somebody else, with marks where bytes were no text
   const bytes = isText ? null : new Uint8Array(content);
@@ -73,14 +73,14 @@ function fromLines(name, body) {
   if (!/\.(jsonl|ndjson|json|txt)$/i.test(name) && !body.trimStart().startsWith("{")) {
     throw new Error(`${name}: expected a .jsonl or a .csv file`);
   }
-  const found = { lines: [], numbers: [], what: "line" };
+  const read = { lines: [], numbers: [], what: "line" };
   for (const [i, line] of body.split(/\r\n|\n|\r/).entries()) {
     const text = line.trim().replace(/^\uFEFF+|\uFEFF+$/g, "");
     if (!text) continue;
-    found.lines.push(text);
-    found.numbers.push(i + 1);
+    read.lines.push(text);
+    read.numbers.push(i + 1);
   }
-  return found;
+  return read;
 }
 
 function fromArray(body) {
@@ -120,12 +120,12 @@ function fromTable(whole) {
   if (twice) throw new Error(`The table has the column "${twice}" twice; rename or remove one`);
   const spaced = names.length > 1 && first.split(separator).length === first.split(`${separator} `).length;
   const rows = parseTable(body.slice(start), separator, at, spaced).slice(1);
-  const found = rows.filter(({ cells }) => names.length === 1 || headerCells(cells).join(NONE) !== names.join(NONE));
+  const read = rows.filter(({ cells }) => names.length === 1 || headerCells(cells).join(NONE) !== names.join(NONE));
   const width = first.split(separator).length;
-  for (const { cells, number } of found) checkCells(cells, names, width, number, separator);
+  for (const { cells, number } of read) checkCells(cells, names, width, number, separator);
   return {
-    lines: found.map(({ cells }) => JSON.stringify(record(names, cells))),
-    numbers: found.map(({ number }) => number),
+    lines: read.map(({ cells }) => JSON.stringify(record(names, cells))),
+    numbers: read.map(({ number }) => number),
     what: "line",
   };
 }

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from personaplug.core.errors import DataError, did_you_mean
+from personaplug.core.names import has_half_surrogate
 
 _RESPONSE = re.compile(r"response_(\d+)")
 SET_FILE, PANEL_FILE = "set.json", "panel.json"
@@ -84,9 +85,9 @@ def find_rows(folder: Path, split: str) -> list[Path]:
     """
     names = re.compile(rf"{split}(-\d+-of-\d+)?")
     for place in (folder, folder / "data"):
-        found = sorted(p for p in place.glob(f"{split}*") if p.suffix in _SUFFIXES and names.fullmatch(p.stem))
-        if found:
-            return found
+        files = sorted(p for p in place.glob(f"{split}*") if p.suffix in _SUFFIXES and names.fullmatch(p.stem))
+        if files:
+            return files
     raise DataError(f"{folder}: no {split}.jsonl, {split}.json or {split}.parquet in it; see docs/personalllm.md")
 
 
@@ -150,7 +151,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
         rows = json.loads(text) if path.suffix == ".json" else [json.loads(s) for s in text.split("\n") if s.strip()]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not {path.suffix[1:]} in UTF-8: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{path}: expected rows of columns")
@@ -160,6 +161,8 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
 def _text(row: Mapping[str, Any], name: str, where: str) -> str:
     if not isinstance(row.get(name), str):
         raise DataError(f"{where}: column {name} is {row.get(name)!r}, expected a text")
+    if has_half_surrogate(row[name]):
+        raise DataError(f"{where}: column {name} holds half of a surrogate pair; write the character itself")
     return str(row[name])
 
 

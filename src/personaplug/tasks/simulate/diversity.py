@@ -101,9 +101,9 @@ def by_alpha(
 
 def wins_by_model(best: NDArray[np.int64], models: Sequence[Sequence[str]]) -> dict[str, float]:
     """Share of (user, prompt) pairs whose best answer each model wrote, from [u, p] and names [p][a]."""
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for prompt, names in enumerate(models):
         for answer, count in zip(*np.unique(best[:, prompt], return_counts=True), strict=True):
             name = names[int(answer)]
-            found[name] = found.get(name, 0.0) + float(count) / best.size
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+            shares[name] = shares.get(name, 0.0) + float(count) / best.size
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))

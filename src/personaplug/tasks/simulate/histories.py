@@ -1,4 +1,4 @@
-"""What simulated users did: their feedback on prompts, as behaviours, and the requests that are kept from it.
+"""What simulated users did: their feedback on prompts, as behaviours, and the requests that it leaves out.
 
 Shapes: u: users, p: prompts, a: answers to a prompt.
 """
@@ -41,7 +41,7 @@ def draw_prompts(user: int, prompts: int, requests: int, history: int, seed: int
     Args:
         user: number of the user.
         prompts: how many there are.
-        requests: how many are kept for requests.
+        requests: how many are held out for requests.
         history: how many are met before them; fewer where there are no more.
         seed: of the draw.
     """
