@@ -9,7 +9,7 @@ import pytest
 from typing_extensions import override
 
 from personaplug.backbones.echo import EchoBackbone
-from personaplug.bench.voices import MEASURES, VoicesConfig, measure_voices
+from personaplug.bench.voices import MEASURES, VoicesConfig, gains, measure_voices
 from personaplug.core import registry
 from personaplug.core.config import NoConfig
 from personaplug.core.errors import ConfigError, DataError, MismatchError
@@ -89,6 +89,15 @@ def test_one_answer_for_everybody_is_chance_and_not_distinct():
     assert row.scores["habits gain"].mean == pytest.approx(0.0)
     assert row.correlation is None
     assert not row.answers
+
+
+def test_gains_are_paired_over_the_same_people(mimic):
+    same = registry.build("method", "none", backbone=registry.build("backbone", "echo"))
+    rows = [*measure_voices(same, "none", CHAT, chats(), HOW), *measure_voices(mimic, "mimic", CHAT, chats(), HOW)]
+    none, own = gains(rows)
+    assert none["author"].mean == 0.0
+    assert own["author"].low > 0
+    assert own["distinct"].mean == pytest.approx(rows[1].scores["distinct"].mean - 1.0)
 
 
 def test_what_a_persona_costs_elsewhere_is_counted_over_what_the_bare_model_knows(mimic, monkeypatch):

@@ -14,7 +14,7 @@ from personaplug.core.types import Example, History, Message, Profile, Request, 
 from personaplug.encoders.base import Encoder
 from personaplug.methods.base import Method
 from personaplug.metrics import habits, off_topic
-from personaplug.metrics.bootstrap import Interval, bootstrap
+from personaplug.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from personaplug.metrics.voices import author_retrieval, broken, distinct
 from personaplug.pipeline.fingerprint import pseudonym
 from personaplug.tasks.base import TaskInfo
@@ -158,6 +158,16 @@ def measure_voices(
         values["off-topic kept"] = kept
         rows.append(_row(label, strength, people, values, answers, show=show))
     return rows
+
+
+def gains(rows: Sequence[VoicesRow]) -> list[dict[str, Interval]]:
+    """How much more each row has of each measure than the first, over the same people (paired bootstrap)."""
+    first = rows[0]
+    found = []
+    for row in rows:
+        alike = [m for m in row.values if len(row.values[m]) == len(first.values.get(m, ())) > 1]
+        found.append({m: paired_bootstrap(row.values[m], first.values[m]) for m in alike})
+    return found
 
 
 def _people(examples: Sequence[Example], how: VoicesConfig) -> list[_Person]:

@@ -53,7 +53,7 @@ def voices(  # noqa: PLR0913 (a command's options, each of which people look for
     """
     from personaplug.bench.plan import main_label, plan_methods
     from personaplug.bench.results import VOICES_RESULT, rounded
-    from personaplug.bench.voices import VoicesConfig, measure_voices
+    from personaplug.bench.voices import VoicesConfig, gains, measure_voices
     from personaplug.cli.progress import Steps
     from personaplug.core.config import to_mapping
     from personaplug.core.files import write_json
@@ -78,7 +78,15 @@ def voices(  # noqa: PLR0913 (a command's options, each of which people look for
     write_json(
         path,
         rounded(
-            {"task": experiment.info.name, "seed": seed, "how": to_mapping(how), "rows": [to_mapping(r) for r in rows]}
+            {
+                "task": experiment.info.name,
+                "seed": seed,
+                "how": to_mapping(how),
+                "rows": [
+                    {**to_mapping(row), "gains": {m: to_mapping(i) for m, i in own.items()}}
+                    for row, own in zip(rows, gains(rows), strict=True)
+                ],
+            }
         ),
     )
     _print(rows)
@@ -88,7 +96,7 @@ def voices(  # noqa: PLR0913 (a command's options, each of which people look for
 def _print(rows: list[VoicesRow]) -> None:
     from rich.table import Table
 
-    from personaplug.bench.voices import MEASURES
+    from personaplug.bench.voices import MEASURES, gains
 
     table = Table("what is measured", *(f"{r.method}, strength {r.strength:g}" for r in rows))
     for name in MEASURES:
@@ -97,6 +105,16 @@ def _print(rows: list[VoicesRow]) -> None:
             table.add_row(name, *(f"{c.mean:.3f} [{c.low:.3f}, {c.high:.3f}]" if c else "–" for c in cells))
     table.add_row("lower case, correlation", *("–" if r.correlation is None else f"{r.correlation:.2f}" for r in rows))
     screen().print(table)
+    for row, own in list(zip(rows, gains(rows), strict=True))[1:]:
+        for name in ("author", "habits", "distinct"):
+            if name in own:
+                gain = own[name]
+                over = f"{rows[0].method}, strength {rows[0].strength:g}"
+                screen().print(
+                    f"{name}: {row.method}, strength {row.strength:g}, over {over}: {gain.mean:+.3f} "
+                    f"[{gain.low:+.3f}, {gain.high:+.3f}]",
+                    markup=False,
+                )
     for row in rows:
         for user, answers in list(row.answers.items())[:5]:
             screen().print(f"{row.method}, strength {row.strength:g}, {user}: {answers[0]}", markup=False)
