@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE, help="folder of faithfulness.json")
     args = parser.parse_args()
     folder = args.out / args.config.resolve().parent.name / args.config.stem
-    experiment = read_experiment(args.config, [], folder, "", Steps(), by_content=True)
+    experiment = read_experiment(args.config, [], folder, Steps(), by_content=True)
     try:
         users, changes = measure(experiment, args.label, args.requests, args.seed)
     finally:

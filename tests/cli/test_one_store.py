@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.cli.test_train_eval import run, write_config
 
 from personaplug.encoders.hashing import HashingEncoder
+from tiny_run import run, write_config
 
 USERS, EACH = 6, 12
 
