@@ -134,7 +134,7 @@ def render_facts(facts: SetFacts) -> str:
         "majority": majority_chart(facts.diversity),
         "correlations": correlations_chart(names, facts.correlations),
     }
-    return fill_page("tastes.html.j2", facts=facts, charts={k: markup(svg) for k, svg in charts.items()})
+    return fill_page("answer_set.html.j2", facts=facts, charts={k: markup(svg) for k, svg in charts.items()})
 
 
 def _writers(built: BuiltSet, users: Users, values: Any) -> tuple[WriterFacts, ...]:
