@@ -88,3 +88,22 @@ def plug(tiny_causal: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "plug"
     save_pretrained(folder, ArtifactInfo("plug", to_mapping(method.config), **parts, task=info), method.tensors())
     return folder
+
+
+@pytest.fixture
+def shipped(plug: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The plug of the tiny model stands for the shipped one, with two people."""
+    from personaplug.core.types import Behavior
+    from personaplug.data.jsonl import write_lines
+    from personaplug.pipeline import shipped
+
+    folder = tmp_path / "package" / "tiny"
+    folder.parent.mkdir()
+    plug.rename(folder)
+    people = [
+        Behavior(u, str(i), "hello", f"{u} says {i} things to you", float(i)) for u in ("mia", "tom") for i in "1234"
+    ]
+    (folder / shipped.PEOPLE).write_bytes(b"".join(write_lines(people)))
+    monkeypatch.setattr(shipped, "_HERE", folder.parent)
+    monkeypatch.setattr(shipped, "DEFAULT", "tiny")
+    return folder

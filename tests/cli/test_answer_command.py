@@ -27,6 +27,22 @@ def test_without_a_user_it_is_the_unknown_user_and_says_so(run, store, echo):
     assert "unknown user" in result.stderr
 
 
+def test_without_an_artifact_the_shipped_plug_answers_and_says_so(run, store, shipped):
+    named = run("answer", shipped, "tell me more", "--user", "ada", "--store", store)
+    result = run("answer", "tell me more", "--user", "ada", "--store", store)
+    assert result.stdout == named.stdout
+    assert "the plug that comes with this package" in result.stderr
+    by_model = run("answer", "tiny", "tell me more", "--user", "ada", "--store", store)
+    assert (by_model.stdout, "comes with" in by_model.stderr) == (named.stdout, False)
+    assert run("answer", "--user", "ada", "--store", store, typed="tell me more\n").stdout == named.stdout
+
+
+def test_a_method_that_needs_no_training_answers_on_the_shipped_plugs_model(run, store, shipped):
+    assert run("answer", "recent", "tell me more", "--user", "ada", "--store", store).exit_code == 0
+    refused = run("answer", "task_prompt", "tell me more", "--user", "ada", "--store", store)
+    assert (refused.exit_code, "must be trained" in refused.stderr) == (2, True)
+
+
 def test_vs_shows_both_answers_side_by_side(run, store, plug):
     result = run("answer", plug, "tell me more", "--user", "ada", "--store", store, "--vs", "none", "--vs", plug)
     header = next(line for line in result.stdout.splitlines() if "plug" in line)

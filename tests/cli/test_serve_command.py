@@ -11,7 +11,7 @@ import pytest
     ("words", "said"),
     [
         (["nothing"], "nothing: no trained plug here"),
-        (["bm25"], "a method alone has no model"),
+        (["bm25", "nothing"], "nothing: no trained plug here"),
         (["nothing", "--report", "absent.html"], "absent.html: no such file"),
         (["nothing", "--set", "training.steps=1"], "only backbone"),
     ],

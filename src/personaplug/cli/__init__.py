@@ -47,8 +47,8 @@ def _print_version(wanted: bool) -> None:
 def build_app() -> typer.Typer:
     """The command with a subcommand for each file here that has a `PLACE`: its panel in the help and its rank there.
 
-    A file's subcommand is its function of the same name (with `_` behind, where Python has that name already) with its
-    `EPILOG`, or where it has several, its `app`.
+    A file's subcommand is its function of the same name (either with `_` behind, where Python has that name already)
+    with its `EPILOG`, or where it has several, its `app`.
     """
     app = typer.Typer(
         name="personaplug",
@@ -57,13 +57,13 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,  # a fault of ours is shown as Python shows it
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog="Begin with: personaplug demo. What is missing here: personaplug doctor.",
+        epilog="Begin with: personaplug try. What is missing here: personaplug doctor.",
         callback=_root,
     )
     modules = [import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
     commands = [m for m in modules if "PLACE" in vars(m)]
     for module in sorted(commands, key=lambda m: (PANELS.index(m.PLACE[0]), m.PLACE[1])):
-        name, panel = module.__name__.rsplit(".", 1)[1], module.PLACE[0]
+        name, panel = module.__name__.rsplit(".", 1)[1].removesuffix("_"), module.PLACE[0]
         if "app" in vars(module):
             app.add_typer(module.app, name=name, rich_help_panel=panel)
         else:

@@ -16,6 +16,7 @@ from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, err, forma
 from personaplug.core.errors import ConfigError, DataError, PersonaplugError, UnknownNameError, did_you_mean
 from personaplug.core.types import Message, Request, Sampling
 from personaplug.data.feedback import thumb_behavior
+from personaplug.pipeline import shipped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 PLACE = (WORK, 10)
 EPILOG = (
-    'Examples: personaplug answer runs/mail/plug --user ada --store users.db "Dinner on Friday?" --vs none --why'
+    'Examples: personaplug answer --user ada --store users.db "Dinner on Friday?"'
+    '\n\npersonaplug answer runs/mail/plug --user ada --store users.db "Dinner on Friday?" --vs none --why'
     "\n\npersonaplug answer runs/mail/plug --user ada --store users.db"
 )
 
@@ -41,8 +43,14 @@ _HELP = """\
 
 def answer(  # noqa: PLR0913 (a command's options, each of which people look for by its own name)
     artifact: Annotated[
-        str, typer.Argument(metavar="ARTIFACT", help="A trained plug: a folder or a hub id.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="A trained plug: a folder or a hub id; or a method that needs no training, by name. Without it, the "
+            "plug for smollm2-135m that comes with this package.",
+            show_default=False,
+        ),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Argument(metavar="TEXT", help="The request; without it, an interactive chat.", show_default=False),
@@ -82,6 +90,7 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
 
     What is not set stands as the plug was trained with.
     """
+    artifact, text = _place_and_text(artifact, text)
     if text is not None and not text.strip():
         raise DataError("the request is empty; write one, or leave it out for a chat")
     given = {
@@ -144,7 +153,7 @@ class ChatSession:
     @staticmethod
     def start(artifact: str, store: Store, user: str | None, given: dict[str, Any]) -> ChatSession:
         """Load the plug with its models."""
-        main = _trained(artifact, store)
+        main = _named(artifact, store)
         return ChatSession(store, user, [Contestant(main.method.name, main)], given)
 
     def add_contestant(self, name: str) -> None:
@@ -245,6 +254,24 @@ class ChatSession:
             table.add_column(Text(contestant.name), ratio=1, overflow="fold")
         table.add_row(*(Text(safe(reply)) for reply in answers))
         return table
+
+
+def _place_and_text(first: str | None, second: str | None) -> tuple[str, str | None]:
+    """Artifact and request of the two arguments, each of which may be left out: a request has spaces."""
+    if second is None and first is not None and not Path(first).expanduser().is_dir() and len(first.split()) != 1:
+        first, second = None, first
+    if first is None:
+        err().print(shipped.SAID, markup=False, soft_wrap=True)
+    return first or shipped.DEFAULT, second
+
+
+def _named(name: str, store: Store) -> Personalizer:
+    """A trained plug, or a method that needs no training on the model, and with the task, of the shipped plug."""
+    from personaplug.core import registry
+
+    if name in registry.names("method") and not Path(name).expanduser().is_dir() and not _is_folder(name):
+        return _other(name, _trained(shipped.DEFAULT, store), store)
+    return _trained(name, store)
 
 
 def _trained(artifact: str, store: Store, **parts: Any) -> Personalizer:

@@ -14,6 +14,7 @@ from unicodedata import category
 import typer
 
 from personaplug.core.errors import DataError
+from personaplug.core.progress import ProgressLines
 from personaplug.stores import store_section
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def open_store(url: str, *, create: bool = False) -> Store:
 
 @contextmanager
 def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with items a second (nothing where stderr is no terminal); yields what advances it."""
+    """A bar on stderr with items a second, or a line now and then where it is no terminal; yields what advances it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
     from rich.text import Text
 
@@ -93,8 +94,19 @@ def progress_bar(what: str, total: int | None = None) -> Iterator[Callable[[int]
             return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
 
     screen = err()
+    if not screen.is_terminal:
+        lines = ProgressLines(lambda line: screen.print(line, markup=False, soft_wrap=True), f"{what}:", total or 0)
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            lines.reached(done)
+
+        yield advance
+        return
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
+    with Progress(*columns, console=screen) as bar:
         task = bar.add_task(what, total=total)
         yield lambda n: bar.advance(task, n)
 

@@ -19,21 +19,23 @@ if TYPE_CHECKING:
 
 PLACE = (WORK, 11)
 EPILOG = (
-    "Examples: personaplug serve runs/mail/plug --store users.db"
+    "Examples: personaplug serve --store users.db"
+    "\n\npersonaplug serve runs/mail/plug --store users.db"
     "\n\npersonaplug serve runs/mail/plug old=runs/mail/plug-1 bm25 --store users.db --host 0.0.0.0"
 )
 
 
 def serve(  # noqa: PLR0913 (a command's options, each of which people look for by its own name)
     artifacts: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="ARTIFACT...",
-            help="Trained methods: folders or hub ids, LABEL=FOLDER to name one. After the first, also methods that "
-            "need no training, by name. The bare model (none) is always there.",
+            help="Trained methods: folders or hub ids, LABEL=FOLDER to name one; and methods that need no training, by "
+            "name. Without a trained one first, the plug for smollm2-135m that comes with this package. The bare model "
+            "(none) is always there.",
             show_default=False,
         ),
-    ],
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     *,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Any but loopback needs a key.")] = "127.0.0.1",
@@ -96,7 +98,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         openvino=openvino,
         backbone=_backbone(sets),
     )
-    named, tracing = _named(artifacts), tracing_of()  # before a store is made
+    named, tracing = _named(artifacts or []), tracing_of()  # before a store is made
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
@@ -134,24 +136,25 @@ def _backbone(sets: list[str]) -> dict[str, Any]:
 
 
 def _named(artifacts: list[str]) -> list[tuple[str, str]]:
-    """Label ("" for none) and place of each artifact, or "" and a method's name.
+    """Label ("" for none) and place of each artifact, or "" and a method's name; the first one has a model.
 
     Raises:
-        ConfigError: a method stands first.
         ModelError: there is no such artifact.
     """
     from personaplug.core import registry
+    from personaplug.pipeline import shipped
     from personaplug.pipeline.artifacts import load_info, locate
 
     known = registry.names("method")
     named = []
-    for at, given in enumerate(artifacts):
+    for given in artifacts:
         label, _, place = given.rpartition("=")
         if place not in known:
             load_info(locate(place))
-        elif at == 0:
-            raise ConfigError(f"{place!r}: a method alone has no model; name a trained one's folder first")
         named.append((label, place))
+    if not named or named[0][1] in known:
+        err().print(shipped.SAID, markup=False, soft_wrap=True)
+        named.insert(0, ("", shipped.DEFAULT))
     return named
 
 

@@ -14,6 +14,7 @@ from personaplug.core.config import from_mapping, to_mapping
 from personaplug.core.errors import MismatchError, ModelError
 from personaplug.core.registry import Section
 from personaplug.core.version import __version__
+from personaplug.pipeline.shipped import shipped_plug
 from personaplug.tasks.base import TaskInfo
 
 WEIGHTS = "model.safetensors"
@@ -147,12 +148,14 @@ def load_tensors(folder: Path) -> dict[str, Any]:
 
 
 def locate(name: str) -> Path:
-    """A folder as it is, else a hub repository fetched into the hub's own cache.
+    """A folder as it is, else the plug that is shipped for the model of this name, else a hub repository, fetched.
 
     Raises:
         ModelError: neither a folder nor a repository that can be fetched.
     """
     folder = Path(name).expanduser()
+    if not is_artifact(folder) and (shipped := shipped_plug(name)) is not None:
+        return shipped
     if folder.is_dir() or "/" not in name or folder.is_absolute() or name.startswith("."):
         return folder
     from huggingface_hub import snapshot_download

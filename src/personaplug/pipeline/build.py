@@ -229,7 +229,7 @@ def load(
     """Build an artifact's components again and give the method its trained tensors.
 
     Args:
-        artifact: a folder, or a hub repository.
+        artifact: a folder, the name of a model that a plug is shipped for, or a hub repository.
         store: where vectors last.
         backbone: if it is loaded already.
         encoder: if it is loaded already.

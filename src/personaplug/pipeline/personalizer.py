@@ -70,7 +70,8 @@ class Personalizer:
         """Load a trained method with the backbone and encoder that it was trained against.
 
         Args:
-            artifact: a folder written by `personaplug train`, or a hub repository.
+            artifact: a folder written by `personaplug train`, the name of a model that a plug is shipped for
+                (`smollm2-135m`), or a hub repository.
             store: a store, or the path or address of one; made if it is not there.
             parts: `backbone` or `encoder`, if they are loaded already.
 

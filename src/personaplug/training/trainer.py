@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from personaplug.core.errors import ConfigError
+from personaplug.core.progress import ProgressLines
 from personaplug.training.config import TrainingConfig, TrainingResult
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Training:
         config: how to train.
         folder: where checkpoints go.
         dev: number of development requests; they are sampled examples with indices after the training requests.
-        quiet: show no progress bar.
+        quiet: show no progress.
         on_log: called with each logged step and loss.
     """
 
@@ -189,6 +190,10 @@ def _bar(quiet: bool) -> Progress:
     )
 
 
+def _say(bar: Progress) -> Callable[[str], None]:
+    return lambda line: bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end; one cut short by a kill is passed over."""
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]), reverse=True)
@@ -223,10 +228,15 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
             (folder / "complete").touch()
 
     class Report(TrainerCallback):
+        """The bar, or where nobody sees one a line now and then."""
+
+        loss = ""
+
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             del args, control
             if logs and "loss" in logs:
-                bar.update(task, loss=f"loss {logs['loss']:.3f}")
+                self.loss = f"loss {logs['loss']:.3f}"
+                bar.update(task, loss=self.loss)
                 if training.on_log:
                     training.on_log(state.global_step, logs["loss"])
 
@@ -241,9 +251,12 @@ def _trainer(training: Training, before: float, bar: Progress) -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             del args, control
             bar.update(task, completed=state.global_step)
+            if lines is not None:
+                lines.reached(state.global_step, self.loss)
 
     steps = len(samples) // (config.batch_size * config.accumulate)
     task = bar.add_task("training", total=steps, loss="")
+    lines = None if training.quiet or bar.console.is_terminal else ProgressLines(_say(bar), "training: step", steps)
     transformers.utils.logging.set_verbosity_error()
     arguments = _arguments(training, steps)
     dev = [SampledExample(len(training.lengths) + i, 0) for i in range(training.dev)]
