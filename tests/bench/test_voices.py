@@ -105,8 +105,8 @@ def test_what_a_persona_costs_elsewhere_is_counted_over_what_the_bare_model_know
 
     monkeypatch.setattr(voices, "_bare", lambda *_: [q.accepted[0] for q in voices.off_topic.questions()])
     [row] = measure_voices(mimic, "mimic", CHAT, chats(), HOW)
-    assert len(row.values["off-topic kept"]) > 100
-    assert row.scores["off-topic kept"].mean < 0.1
+    assert len(row.values["off-topic right"]) > 100
+    assert row.scores["off-topic right"].mean < 0.1
 
 
 def test_a_task_without_free_text_or_with_too_few_people_is_refused(mimic):

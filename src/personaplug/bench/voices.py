@@ -37,7 +37,7 @@ class VoicesConfig:
         no_repeat_ngram: of the decoding.
         max_tokens: of an answer; 0: as the task says.
         off_topic: as how many of these people the checkable questions are asked; 0: not at all.
-        encoder: what tells authors apart, by its name on the shelf; one that training did not see.
+        encoder: what recognizes authors, by its name on the shelf; one that training did not see.
     """
 
     people: int = 40
@@ -91,7 +91,7 @@ MEASURES: Mapping[str, str] = {
     "lower case, who never does": "the same of users who (almost) never do",
     "distinct": "different answers to one question of ten people, broken ones not counted",
     "broken": "share of answers that are empty or go round in circles",
-    "off-topic kept": "share of checkable questions that the bare model answers rightly which stay right",
+    "off-topic right": "share of checkable questions that the bare model answers rightly which stay right",
 }
 """Name -> what it is."""
 
@@ -147,15 +147,15 @@ def measure_voices(
         texts = _answers(method, requests, [profiles[p.user] for p, _ in pairs], sampling, progress)
         answers = {p.user: tuple(texts[i * len(asked) : (i + 1) * len(asked)]) for i, p in enumerate(people)}
         values = _voices(people, answers, encoder, how)
-        kept: list[float] = []
+        right: list[float] = []
         if how.off_topic:
             bare = bare or _bare(method, info, how, progress)
             for person in people[: how.off_topic]:
                 questions = off_topic.questions()
                 own = [_off_topic_request(person.user, q.question) for q in questions]
                 said = _answers(method, own, [profiles[person.user]] * len(own), sampling, progress)
-                kept += off_topic.retained(questions, bare, said)
-        values["off-topic kept"] = kept
+                right += off_topic.retained(questions, bare, said)
+        values["off-topic right"] = right
         rows.append(_row(label, strength, people, values, answers, show=show))
     return rows
 
@@ -163,15 +163,15 @@ def measure_voices(
 def gains(rows: Sequence[VoicesRow]) -> list[dict[str, Interval]]:
     """How much more each row has of each measure than the first, over the same people (paired bootstrap)."""
     first = rows[0]
-    found = []
+    compared = []
     for row in rows:
         alike = [m for m in row.values if len(row.values[m]) == len(first.values.get(m, ())) > 1]
-        found.append({m: paired_bootstrap(row.values[m], first.values[m]) for m in alike})
-    return found
+        compared.append({m: paired_bootstrap(row.values[m], first.values[m]) for m in alike})
+    return compared
 
 
 def _people(examples: Sequence[Example], how: VoicesConfig) -> list[_Person]:
-    found: dict[str, _Person] = {}
+    people: dict[str, _Person] = {}
     first: dict[str, History] = {}
     later: dict[str, list[str]] = {}
     for example in examples:
@@ -181,13 +181,13 @@ def _people(examples: Sequence[Example], how: VoicesConfig) -> list[_Person]:
     for user, history in first.items():
         texts = tuple(b.output for b in history if b.output.strip())
         if len(texts) >= how.texts:
-            found[user] = _Person(user, history, texts, tuple(later[user][: how.questions]))
-    if len(found) < how.people:
+            people[user] = _Person(user, history, texts, tuple(later[user][: how.questions]))
+    if len(people) < how.people:
         raise DataError(
-            f"voices: {len(found)} users of the split have {how.texts} texts or more before their first request, "
+            f"voices: {len(people)} users of the split have {how.texts} texts or more before their first request, "
             f"{how.people} are wanted; ask for fewer people or texts"
         )
-    return evenly_spaced(list(found.values()), how.people)
+    return evenly_spaced(list(people.values()), how.people)
 
 
 def _sampling(info: TaskInfo, how: VoicesConfig, strength: float) -> Sampling:
@@ -212,14 +212,14 @@ def _answers(
     sampling: Sampling,
     progress: Callable[[int], None] | None,
 ) -> list[str]:
-    found: list[str] = []
+    answers: list[str] = []
     for at in range(0, len(requests), _BATCH):
         own, theirs = requests[at : at + _BATCH], profiles[at : at + _BATCH]
         prompts = method.with_unconditional(own, method.personalize_many(own, theirs), sampling)
-        found += [c.text.strip() for c in method.answer_many(own, theirs, prompts, sampling)]
+        answers += [c.text.strip() for c in method.answer_many(own, theirs, prompts, sampling)]
         if progress:
             progress(len(own))
-    return found
+    return answers
 
 
 def _off_topic_request(user: str | None, question: str) -> Request:
@@ -240,17 +240,17 @@ def _voices(
     authors = {user: encoder.encode(own, "history") for user, own in texts.items()}
     retrieved = author_retrieval({u: encoder.encode(a, "history") for u, a in answers.items()}, authors, how.among)
     reached = author_retrieval({p.user: encoder.encode(p.later, "history") for p in people}, authors, how.among)
-    found = habits.agreements(answers, texts)
-    own = {u: [a for a in found if a.user == u] for u in answers}
+    agreements = habits.agreements(answers, texts)
+    own = {u: [a for a in agreements if a.user == u] for u in answers}
     lower = {u: habits.profile(t).get(LOWER, 0.5) for u, t in texts.items()}
     shown = {u: habits.profile(a).get(LOWER) for u, a in answers.items()}
     groups = [list(answers)[i : i + how.among] for i in range(0, len(answers) - how.among + 1, how.among)]
     return {
         "author": list(retrieved.values()),
         "author of own texts": list(reached.values()),
-        "habits": [fmean(a.own for a in found) for found in own.values() if found],
-        "habits of strangers": [fmean(a.others for a in found) for found in own.values() if found],
-        "habits gain": [fmean(a.own - a.others for a in found) for found in own.values() if found],
+        "habits": [fmean(a.own for a in rows) for rows in own.values() if rows],
+        "habits of strangers": [fmean(a.others for a in rows) for rows in own.values() if rows],
+        "habits gain": [fmean(a.own - a.others for a in rows) for rows in own.values() if rows],
         "lower case, who always does": [s for u, s in shown.items() if s is not None and lower[u] >= _ALWAYS],
         "lower case, who never does": [s for u, s in shown.items() if s is not None and lower[u] <= _NEVER],
         "distinct": [float(distinct([answers[u][q] for u in group])) for q in range(how.questions) for group in groups],

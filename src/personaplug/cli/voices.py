@@ -35,7 +35,7 @@ def voices(  # noqa: PLR0913 (a command's options, each of which people look for
     people: Annotated[int, typer.Option(min=2, metavar="N", help="How many users answer.")] = 40,
     questions: Annotated[int, typer.Option(min=1, metavar="N", help="How many requests each of them.")] = 6,
     texts: Annotated[int, typer.Option(min=1, metavar="N", help="Texts that a user needs.")] = 20,
-    among: Annotated[int, typer.Option(min=2, metavar="N", help="People that answers are told apart of.")] = 10,
+    among: Annotated[int, typer.Option(min=2, metavar="N", help="Of how many people one is recognized.")] = 10,
     off_topic: Annotated[
         int, typer.Option(min=0, metavar="N", help="As how many of them the 200 checkable questions are asked.")
     ] = 2,

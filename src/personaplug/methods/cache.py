@@ -140,8 +140,8 @@ class Cache(Method):
         lengths = [backbone.left_length(p) + 8 * len(i) for p, i in zip(prompts, ids, strict=True)]
         for batch in token_batches(lengths, backbone.batch_tokens):
             with torch.no_grad():
-                found, _ = backbone.token_logprobs([prompts[i] for i in batch], [answers[i] for i in batch])
-            for i, row in zip(batch, found.cpu().double().numpy(), strict=True):
+                logprobs, _ = backbone.token_logprobs([prompts[i] for i in batch], [answers[i] for i in batch])
+            for i, row in zip(batch, logprobs.cpu().double().numpy(), strict=True):
                 logs[i] = row[: len(ids[i])]  # without the end-of-turn token
         users = {id(p): _Words(self._tokens(p)) for p in profiles}
         return [(log, users[id(p)].chances(own)) for log, p, own in zip(logs, profiles, ids, strict=True)]
@@ -171,12 +171,12 @@ class _Words:
 
     def chances(self, tokens: Sequence[int]) -> Floats:
         """Probability of each token after the one before it [s]; zeros of a user without texts."""
-        found = []
+        chances = []
         for before, token in zip((_BEGINNING, *tokens), tokens, strict=False):
             one = self._one[token] / self._total if self._total else 0.0
             seen = self._before[before]
-            found.append(0.5 * one + 0.5 * self._two[before, token] / seen if seen else one)
-        return np.array(found)
+            chances.append(0.5 * one + 0.5 * self._two[before, token] / seen if seen else one)
+        return np.array(chances)
 
 
 def _mixed(model: Floats, user: Floats, weight: float) -> Floats:

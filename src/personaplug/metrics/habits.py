@@ -63,8 +63,8 @@ def _mark(mark: str) -> Callable[[str], float | None]:
 
 
 def _apostrophes(text: str) -> float | None:
-    found = _CONTRACTED.findall(text.replace("’", "'"))
-    return fmean("'" in word for word in found) if found else None
+    words = _CONTRACTED.findall(text.replace("’", "'"))
+    return fmean("'" in word for word in words) if words else None
 
 
 def _all_caps(text: str) -> float | None:
@@ -122,12 +122,12 @@ def profile(texts: Sequence[str]) -> dict[str, float]:
     >>> profile(["yes.", "No."])["begins in lower case"]
     0.5
     """
-    found = {}
+    shares = {}
     for name, habit in HABITS.items():
         values = [value for text in texts if (value := habit(text)) is not None]
         if values:
-            found[name] = fmean(values)
-    return found
+            shares[name] = fmean(values)
+    return shares
 
 
 def strongest(own: Profile, everybody: Profile, count: int = 3) -> list[str]:
@@ -173,7 +173,7 @@ def agreements(
     if len(answers) < 2:
         raise DataError(f"habits of {len(answers)} people: there is nobody to compare them with; give at least 2")
     everybody = profile([text for user in answers for text in texts[user]])
-    found = []
+    rows = []
     for user, own in answers.items():
         mine = profile(texts[user])
         for habit in strongest(mine, everybody, count):
@@ -181,8 +181,8 @@ def agreements(
             theirs = [agreement(other, habit, mine[habit]) for name, other in answers.items() if name != user]
             there = [value for value in theirs if value is not None]
             if here is not None and there:
-                found.append(Agreement(user, habit, mine[habit], here, fmean(there)))
-    return found
+                rows.append(Agreement(user, habit, mine[habit], here, fmean(there)))
+    return rows
 
 
 def habit_correlation(

@@ -1,4 +1,4 @@
-"""Whether answers tell people apart: whose text an answer is most like, how many differ, how many are broken.
+"""Whether answers differ by person: whose text an answer is most like, how many differ, how many are broken.
 
 Shapes: u: people, e: the encoder's width.
 """
@@ -47,14 +47,14 @@ def author_retrieval(answers: Mapping[str, Vectors], texts: Mapping[str, Vectors
     authors = np.stack([((texts[u] - mean) / scale).mean(axis=0) for u in users])  # [u, e]
     asked = np.stack([((answers[u] - mean) / scale).mean(axis=0) for u in users])  # [u, e]
     likeness = (_unit(asked) @ _unit(authors).T).round(9)
-    found = {}
+    retrieved = {}
     for i, user in enumerate(users):
         nearer = int((likeness[i] > likeness[i, i]).sum())
         tied = int((likeness[i] == likeness[i, i]).sum()) - 1
         # Of those that are equally near, any may be taken for the author.
         chances = [_none_drawn(len(users) - 1, nearer + t, among - 1) for t in range(tied + 1)]
-        found[user] = float(np.mean(chances))
-    return found
+        retrieved[user] = float(np.mean(chances))
+    return retrieved
 
 
 def distinct(answers: Sequence[str]) -> int:
