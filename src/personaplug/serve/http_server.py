@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 15.0  # for a request's headers to arrive
-GRACE = 60  # seconds that requests under way may take when the server is told to end
+GRACE = 60  # seconds that requests under way may take once the server is to end
 _SWITCH = 0.0005  # seconds a thread may keep the others waiting: the event loop beside a model that computes
 
 

@@ -50,8 +50,8 @@ class _Gauges(Collector):
         waiting = GaugeMetricFamily("personaplug_queue_size", "Answers that wait.", labels=["backbone"])
         steps = CounterMetricFamily("personaplug_decode_steps", "Decode steps.", labels=["backbone"])
         drawn = CounterMetricFamily("personaplug_decode_tokens", "Tokens drawn in them.", labels=["backbone"])
-        hits = CounterMetricFamily("personaplug_prepared_hits", "Users found prepared in memory.", labels=["model"])
-        misses = CounterMetricFamily("personaplug_prepared_misses", "Users not found there.", labels=["model"])
+        hits = CounterMetricFamily("personaplug_prepared_hits", "Users who were prepared in memory.", labels=["model"])
+        misses = CounterMetricFamily("personaplug_prepared_misses", "Users who were not.", labels=["model"])
         seen: set[int] = set()
         for model in self._service.models.values():
             hits.add_metric([model.id], model.personalizer.hits)
