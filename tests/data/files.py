@@ -178,3 +178,23 @@ def _packed(rng: random.Random, data: bytes) -> tuple[bytes, str, bool]:
         packed = gzip.compress(data)
         return packed[: len(packed) - 9], ".gz", True
     return data, "", False
+
+
+_PARTS = (b'"', b",", b"\n", b"\r", b"\0", b"\xff\xfe", b"{", b"[", b"]", b"\xef\xbb\xbf", b"\\ud800")
+
+
+def damaged(rng: random.Random, data: bytes) -> bytes:
+    """The bytes with some changed, cut off, put in or left out."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 3, 20))):
+        start, end = sorted(rng.randrange(len(out) + 1) for _ in range(2))
+        how = rng.choice(("change", "cut", "insert", "leave out"))
+        if how == "change" and start < len(out):
+            out[start] = rng.randrange(256)
+        elif how == "cut":
+            del out[end:]
+        elif how == "insert":
+            out[start:start] = rng.choice(_PARTS)
+        else:
+            del out[start:end]
+    return bytes(out)

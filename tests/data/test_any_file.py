@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.data.files import Made, make
+from tests.data.files import Made, damaged, make
 
 from personaplug.core.errors import DataError
 from personaplug.core.registry import build
@@ -46,6 +46,22 @@ def test_a_file_by_chance_is_read_as_it_was_meant_or_refused_in_one_line(tmp_pat
             error.add_note(f"seed {seed}: {made.name}, {made.data[:300]!r}")
             raise
     assert 0.4 < outcomes.count("read") / files < 0.9, "both are tried"
+
+
+@pytest.mark.parametrize("files", [200, pytest.param(4_000, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_read_or_refused_in_one_line_and_never_fails_otherwise(tmp_path, files):
+    messages = []
+    for seed in range(files):
+        rng = random.Random(seed)
+        made = make(rng)
+        file = tmp_path / made.name
+        file.write_bytes(damaged(rng, made.data))
+        try:
+            list(read_behaviors(file))
+        except DataError as error:
+            messages.append(str(error))
+    assert all(len(message.splitlines()) == 1 for message in messages)
+    assert len(messages) > files / 2
 
 
 def test_nothing_of_a_file_that_is_refused_is_stored(tmp_path):

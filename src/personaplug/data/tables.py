@@ -186,7 +186,7 @@ def read_parquet(stream: BufferedReader, name: str) -> Iterator[tuple[str, dict[
         for number, row in enumerate(batches, 1):
             where = f"{name}: row {number}"
             yield where, _cells(dict(zip(columns, row.values(), strict=True)), where)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:  # damaged texts and times
         raise DataError(f"{name}: the Parquet file cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -140,11 +140,10 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
         import pyarrow.parquet
 
         try:
-            table = pyarrow.parquet.read_table(path)
-        except (OSError, pyarrow.ArrowInvalid) as error:
+            for batch in pyarrow.parquet.read_table(path).to_batches(max_chunksize=1024):
+                yield from batch.to_pylist()
+        except (OSError, ValueError, pyarrow.ArrowException) as error:  # damaged texts too
             raise DataError(f"{path}: no parquet file: {str(error).splitlines()[0]}") from None
-        for batch in table.to_batches(max_chunksize=1024):
-            yield from batch.to_pylist()
         return
     try:
         text = path.read_text(encoding="utf-8-sig")
