@@ -45,18 +45,12 @@ def test_a_submission_has_the_shape_of_the_published_outputs_in_the_given_order(
     }
 
 
-@given(st.dictionaries(st.text(min_size=1), st.text()))
+@given(st.dictionaries(st.text(min_size=1), st.text(st.characters()) | st.just("\ud83d")))
 def test_what_is_written_is_read_back_whatever_its_characters(tmp_path_factory, predictions):
     path = tmp_path_factory.getbasetemp() / "any.json"
     write_submission(path, "LaMP_5", predictions)
     assert read_outputs(path) == ("LaMP_5", predictions)
     assert list(read_outputs(path)[1]) == list(predictions)
-
-
-def test_half_of_a_surrogate_pair_is_refused_by_its_request_where_it_is_read(tmp_path):
-    write_submission(tmp_path / "p.json", "LaMP_5", {"17": "\ud83d"})
-    with pytest.raises(DataError, match=r"p\.json: gold 0 \('17'\): .*half of a surrogate pair"):
-        read_outputs(tmp_path / "p.json")
 
 
 @pytest.mark.parametrize(("task", "published"), [("LaMP_2N", "LaMP_2"), ("LaMP_2", "LaMP_2"), ("mail", "mail")])

@@ -382,6 +382,12 @@ def test_a_gold_that_is_no_option_is_refused_with_its_file_its_id_and_the_option
         lamp.examples("train")
 
 
+def test_half_a_surrogate_pair_in_a_gold_is_refused_where_the_task_reads_it(changed):
+    lamp = changed("LaMP_5", gold="\ud83d")
+    with pytest.raises(DataError, match=r"train_outputs\.json: the output of question .* half of a surrogate pair"):
+        lamp.examples("train")
+
+
 def test_labels_of_a_profile_are_the_options_too(changed):
     lamp = changed(question=lambda q: q["profile"][0].update(tag=" Comedy"))
     assert "comedy" in {b.output for b in lamp.examples("train")[0].history}
