@@ -87,9 +87,11 @@ def test_the_loss_is_the_mean_of_the_scores_with_the_end_token(case) -> None:
     prompts = [p for p in prompts_of(position) if p.prefix is not None]
     targets = ["yes please", "no", "a b c d e", "blue", "red red", "what is", "me"][: len(prompts)]
     losses = backbone.loss(prompts, targets)
-    ends = [f"{t} <eos>" for t in targets]
-    for loss, scored in zip(losses.tolist(), backbone.score(prompts, ends), strict=True):
-        assert loss == pytest.approx(-scored.logprob / scored.tokens, abs=1e-4)
+    logprobs, counts = backbone.token_logprobs(prompts, targets)
+    for row, (loss, scored) in enumerate(zip(losses.tolist(), backbone.score(prompts, targets), strict=True)):
+        count = int(counts[row])
+        assert count == scored.tokens + 1
+        assert loss * count == pytest.approx(-scored.logprob - logprobs[row, count - 1].item(), abs=1e-3)
 
 
 def test_token_logprobs_are_the_loss_token_by_token_and_zero_beyond_an_answer(case) -> None:

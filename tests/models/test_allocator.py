@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from personaplug.models.allocator import give_back_memory
+from personaplug.models.allocator import trim_heap
 
 
 def resident() -> int:
@@ -23,5 +23,5 @@ def test_holes_that_freed_memory_leaves_are_given_back() -> None:
         block[::4096] = b"x" * len(block[::4096])
     del held[:-1]
     before = resident()
-    assert give_back_memory()
+    assert trim_heap()
     assert before - resident() > 10_000  # of about 24,400 pages

@@ -17,9 +17,9 @@ from personaplug import models
 from personaplug.backbones.local import conformance
 from personaplug.backbones.local.base import InProcessBackbone, load_pretrained
 from personaplug.backbones.local.causal_model import CausalModel, Row, Support
+from personaplug.backbones.local.chat import chat_text
 from personaplug.backbones.local.generation import Decoding
 from personaplug.backbones.local.positions import longrope_boundary
-from personaplug.backbones.local.tokens import chat_text
 from personaplug.core.errors import MismatchError
 from personaplug.core.types import Conditioning, Message, Prompt
 from personaplug.models.devices import pick_device, pick_dtype
@@ -88,7 +88,7 @@ class CausalBackbone(InProcessBackbone):
         return self._model.support
 
     @override
-    def _text(self, messages: tuple[Message, ...]) -> str:
+    def _text(self, messages: Sequence[Message]) -> str:
         return chat_text(self.tokenizer, messages)
 
     def _row(self, prompt: Prompt) -> Row:

@@ -65,7 +65,7 @@ class Seq2SeqBackbone(InProcessBackbone):
         self.config = config
 
     @override
-    def _text(self, messages: tuple[Message, ...]) -> str:
+    def _text(self, messages: Sequence[Message]) -> str:
         return "\n".join(m.content for m in messages)
 
     def _encode(self, prompts: Sequence[Prompt]) -> tuple[Any, Tensor]:

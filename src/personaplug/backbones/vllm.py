@@ -24,7 +24,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug import models
-from personaplug.backbones.local.tokens import TokenizedBackbone, chat_text, with_prefix
+from personaplug.backbones.local.chat import chat_text
+from personaplug.backbones.local.tokens import TokenizedBackbone, with_prefix
 from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_embedding, load_tokenizer
@@ -83,7 +84,7 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         super().__init__(f"causal:{found.identity}", load_tokenizer(found), embedding, torch.float16, context)
 
     @override
-    def _text(self, messages: tuple[Message, ...]) -> str:
+    def _text(self, messages: Sequence[Message]) -> str:
         return chat_text(self.tokenizer, messages)
 
     # -- what is sent -----------------------------------------------------------------------------------------------
@@ -116,8 +117,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         self.check(prompt.needs, "a prompt")
         self.check_sampling(sampling)
         extra: dict[str, Any] = {**_PLAIN, "return_token_ids": True}
-        if self.tokenizer.eos_token_id is not None:
-            extra["stop_token_ids"] = [self.tokenizer.eos_token_id]
+        if ends := sorted({self.tokenizer.eos_token_id, self.end_of_turn} - {None}):
+            extra["stop_token_ids"] = ends
         # Not "", which vLLM 0.32 takes for another prompt, and refuses for being empty.
         ids: list[int] | None = None
         if prompt.prefix is None:
@@ -166,8 +167,8 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         """An answer with its token ids, but for the one that ended it."""
         finish = finish_of(ended)
         if ids is None:  # of an older server
-            ids = self.tokenizer(text, add_special_tokens=False).input_ids
-        elif finish == "stop" and ids and ids[-1] in self.tokenizer.all_special_ids:
+            ids = self.text_ids(text)
+        elif finish == "stop" and ids and ids[-1] in {self.end_of_turn, *self.tokenizer.all_special_ids}:
             ids = ids[:-1]
         return Completion(text, tuple(ids), self.left_length(prompt), finish)
 

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from personaplug.backbones.base import Backbone
 from personaplug.backbones.causal import CausalBackbone
 from personaplug.backbones.local.base import load_pretrained
+from personaplug.backbones.local.chat import ControlWords
 from personaplug.core.errors import ConfigError
 from personaplug.core.sequences import token_batches
 from personaplug.encoders.base import Encoder, TextRole, Vectors
@@ -90,6 +91,7 @@ class HiddenEncoder(Encoder):
             model, self._tokenizer = load_pretrained(AutoModelForCausalLM, resolved, DTYPES[config.dtype])
             model.to(pick_device(config.device))
         self.config = config
+        self._control_words = ControlWords(self._tokenizer)
         self._layer = _layer(config, model.config.num_hidden_layers)
         self._cut = model.config.model_type in _CUTTABLE
         self._blocks = _first_blocks(model.base_model, self._layer) if self._cut else model.base_model
@@ -118,7 +120,9 @@ class HiddenEncoder(Encoder):
         if not texts:
             return []
         tokenizer, limit = self._tokenizer, self.config.max_tokens
-        rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        rows = tokenizer([self._control_words.broken(text) for text in texts], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         # The empty text of a model without BOS still needs a token to look at.
         alone = bos or [tokenizer.eos_token_id or 0]

@@ -10,7 +10,7 @@ _KERNELS = "128"  # enough for every batch size of a decode step: about six laye
 _KEEPERS = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")  # PyTorch's own cache, and oneDNN's below it
 
 
-def give_back_memory() -> bool:
+def trim_heap() -> bool:
     """Return freed memory to the system; whether the C library could (glibc on Linux).
 
     Key-value states grow by a column a step, so that no two of them are of one size: glibc keeps the holes that they
@@ -24,7 +24,7 @@ def give_back_memory() -> bool:
         return False
 
 
-def keep_few_kernels() -> None:
+def limit_kernel_cache() -> None:
     """Have oneDNN keep the 128 newest of its compiled kernels in place of 1,024, where the environment names no number.
 
     It compiles one for each shape of a matrix, about 0.4 MB, and prompts are of any length: a process that reads them

@@ -9,7 +9,7 @@ from threading import get_native_id
 import torch
 
 
-def share_processors(count: int, niceness: int = 0) -> None:
+def limit_threads(count: int, niceness: int = 0) -> None:
     """Have the calling thread take at most `count` processors, whatever other threads take, and stand back for them.
 
     Args:
@@ -22,6 +22,6 @@ def share_processors(count: int, niceness: int = 0) -> None:
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + niceness))
 
 
-def few_processors() -> int:
+def helper_threads() -> int:
     """How many a thread should take that stands beside a model's: those of several that compute wait for each other."""
     return max(1, torch.get_num_threads() // 4)

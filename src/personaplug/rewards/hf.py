@@ -13,6 +13,7 @@ from typing_extensions import override
 from personaplug import models
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, ModelError
+from personaplug.models.loading import loading
 from personaplug.rewards.base import Reward, Scores
 from personaplug.rewards.published import PUBLISHED
 
@@ -138,13 +139,11 @@ def _alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
 def _load(resolved: models.ResolvedModel, dtype: Any) -> tuple[Any, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    try:
+    with loading(resolved):
         tokenizer = AutoTokenizer.from_pretrained(resolved.location, revision=resolved.revision)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             resolved.location, revision=resolved.revision, dtype=dtype, output_loading_info=True
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"reward model {resolved.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
         raise ModelError(

@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from personaplug.core.errors import PersonaplugError
 from personaplug.core.version import __version__
-from personaplug.models.allocator import give_back_memory
+from personaplug.models.allocator import trim_heap
 from personaplug.serve.openai.errors import ApiError, install_handlers
 from personaplug.serve.routes import chat, demo, history, models, report, users
 from personaplug.serve.routes import map as projection
@@ -93,7 +93,7 @@ async def _tidy() -> None:
     """Keep resident memory at what is used."""
     while True:
         await asyncio.sleep(_TIDIED)
-        await asyncio.to_thread(give_back_memory)
+        await asyncio.to_thread(trim_heap)
 
 
 @state.get("/healthz")

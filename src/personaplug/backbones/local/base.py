@@ -19,11 +19,12 @@ from personaplug.backbones.base import TrainableBackbone
 from personaplug.backbones.local.generation import Choice, Decoding, RunningBatch, visible_text
 from personaplug.backbones.local.positions import context_length
 from personaplug.backbones.local.tokens import TokenizedBackbone
-from personaplug.core.errors import DataError, ModelError
+from personaplug.core.errors import DataError
 from personaplug.core.sequences import token_batches
 from personaplug.core.types import Completion, Prompt, Sampling, Scored, TokenLogprob
 from personaplug.models import ResolvedModel
-from personaplug.models.allocator import keep_few_kernels
+from personaplug.models.allocator import limit_kernel_cache
+from personaplug.models.loading import loading
 
 PADDING = -100  # in the place of a target token's id
 
@@ -47,7 +48,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
         super().__init__(key, tokenizer, model.get_input_embeddings(), model.dtype, context_length(model))
         self.batch_tokens = batch_tokens
         ends = model.generation_config.eos_token_id
-        self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self._ends = {self.end_of_turn, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
         self.run_by: Callable[[Sequence[Prompt], Sequence[Sampling]], list[Completion]] | None = None
         """What runs this model for everybody; while it is set, `generate` asks there."""
         if checkpointing:
@@ -56,8 +57,15 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
     # -- tokens ---------------------------------------------------------------------------------------------------
 
     def target_ids(self, target: str) -> list[int]:
-        """Token ids of an answer with the end-of-turn token."""
-        return [*self.tokenizer(target, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+        """Token ids of an answer with the end-of-turn token, where the model has one.
+
+        Raises:
+            DataError: an empty answer of a model without one.
+        """
+        ids = [*self.text_ids(target), *([] if self.end_of_turn is None else [self.end_of_turn])]
+        if not ids:
+            raise DataError(f"an answer is empty, and {self.key!r} has no end-of-turn token: nothing to learn")
+        return ids
 
     def continuation_ids(self, continuations: Sequence[str]) -> list[list[int]]:
         """Token ids of each continuation, without the end-of-turn token.
@@ -65,7 +73,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
         Raises:
             DataError: a continuation has no token.
         """
-        ids = [list(self.tokenizer(c, add_special_tokens=False).input_ids) for c in continuations]
+        ids = [self.text_ids(c) for c in continuations]
         empty = next((i for i, row in enumerate(ids) if not row), None)
         if empty is not None:
             raise DataError(f"continuation {continuations[empty]!r} (number {empty}) has no token: nothing to score")
@@ -267,23 +275,26 @@ def picked_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
     return -nats.view(ids.shape)
 
 
-def load_pretrained(auto: Any, found: ResolvedModel, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
-    """A frozen model of a transformers Auto class and its tokenizer, from where `models.resolve` found them.
+def load_pretrained(auto: Any, resolved: ResolvedModel, dtype: torch.dtype, **options: Any) -> tuple[Any, Any]:
+    """A frozen model of a transformers Auto class and its tokenizer, from where `models.resolve` names them.
 
     Raises:
-        ModelError: the weights cannot be loaded; names the model and the cause.
+        ModelError: the weights, their configuration or the tokenizer cannot be loaded; names the model and the cause.
     """
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    keep_few_kernels()
+    limit_kernel_cache()
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(found.location, revision=found.revision)
-        model = auto.from_pretrained(found.location, revision=found.revision, dtype=dtype, **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model {found.name!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        with loading(resolved):
+            tokenizer = AutoTokenizer.from_pretrained(resolved.location, revision=resolved.revision)
+            model, info = auto.from_pretrained(
+                resolved.location, revision=resolved.revision, dtype=dtype, output_loading_info=True, **options
+            )
+            if missing := sorted(info["missing_keys"]):
+                raise ValueError(f"it has no weight {missing[0]!r} ({len(missing)} are missing)")
     finally:
         if bars:
             logging.enable_progress_bar()

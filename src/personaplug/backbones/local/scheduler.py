@@ -20,7 +20,7 @@ import torch
 from personaplug.backbones.local.base import InProcessBackbone
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Prompt, Sampling, TextDelta
-from personaplug.models.threads import share_processors
+from personaplug.models.threads import limit_threads
 
 Event = TextDelta | Completion | Exception
 """What an answer hands out: pieces, then its end."""
@@ -244,7 +244,7 @@ class Scheduler:
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        share_processors(self._processors, self.niceness)
+        limit_threads(self._processors, self.niceness)
         while True:
             with self._changed:
                 self._idle = not self._running

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug.backbones.base import SoftBackbone
+from personaplug.backbones.local.chat import ControlWords, end_of_turn
 from personaplug.core.errors import DataError
 from personaplug.core.types import Message, Prompt
 
@@ -35,6 +37,8 @@ class TokenizedBackbone(SoftBackbone):
     def __init__(self, key: str, tokenizer: Any, embedding: Any, dtype: torch.dtype, context: int) -> None:
         self.key = key
         self.tokenizer = tokenizer
+        self.control_words = ControlWords(tokenizer)
+        self.end_of_turn = end_of_turn(tokenizer)
         self.embedding = embedding
         self.dtype = dtype
         self.context = context
@@ -45,22 +49,34 @@ class TokenizedBackbone(SoftBackbone):
         self._remembered: dict[tuple[Message, ...], list[int]] = {}
 
     @abstractmethod
-    def _text(self, messages: tuple[Message, ...]) -> str:
+    def _text(self, messages: Sequence[Message]) -> str:
         """A conversation as the model reads it, up to where the answer begins."""
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of somebody's text: control words in it are words."""
+        return list(self.tokenizer(self.control_words.broken(text), add_special_tokens=False).input_ids)
 
     def prompt_ids(self, messages: tuple[Message, ...]) -> list[int]:
         """Token ids of a conversation up to where the answer begins.
 
         Raises:
-            DataError: more tokens than the model reads.
+            DataError: no token, more tokens than the model reads, or turns that the chat template does not take.
         """
         ids = self._remembered.get(messages)
         if ids is None:
             special = not self.tokenizer.chat_template
-            ids = list(self.tokenizer(self._text(messages), add_special_tokens=special).input_ids)
+            plain = [replace(m, content=self.control_words.broken(m.content)) for m in messages]
+            ids = list(self.tokenizer(self._text(plain), add_special_tokens=special).input_ids)
+            if not ids:
+                raise DataError(f"a prompt has no token for {self.key!r}; write something into its messages")
             if len(ids) >= self.context:
                 raise DataError(
                     f"a prompt has {len(ids)} tokens, but {self.key!r} reads at most {self.context}; shorten it"
+                )
+            if max(ids) >= len(self.embedding.weight):
+                raise DataError(
+                    f"{self.key!r} embeds {len(self.embedding.weight)} tokens, but its tokenizer gives token "
+                    f"{max(ids)}; take the tokenizer that the model was saved with"
                 )
             if len(self._remembered) >= self.remembers:
                 with suppress(RuntimeError, StopIteration):  # another thread is at it
@@ -75,7 +91,7 @@ class TokenizedBackbone(SoftBackbone):
 
     @override
     def count(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return len(self.text_ids(text))
 
     @override
     def cut(self, text: str, tokens: int) -> str:
@@ -92,7 +108,7 @@ class TokenizedBackbone(SoftBackbone):
 
     @override
     def words(self, text: str) -> Tensor:
-        return self.embed(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return self.embed(self.text_ids(text))
 
     def soft(self, prompt: Prompt) -> Tensor:
         """The prompt's soft tokens [k, d] as the model reads them.
@@ -104,14 +120,6 @@ class TokenizedBackbone(SoftBackbone):
         if prefix.ndim != 2 or prefix.shape[1] != self.width:
             raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
         return prefix
-
-
-def chat_text(tokenizer: Any, messages: tuple[Message, ...]) -> str:
-    """A conversation in the words of the model's chat template; where it has none, the messages one after another."""
-    if not tokenizer.chat_template:
-        return "\n\n".join(m.content for m in messages) + "\n\n"
-    chat = [{"role": m.role, "content": m.content} for m in messages]
-    return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
 
 def cut_text(tokenizer: Any, text: str, tokens: int) -> str:

@@ -13,7 +13,7 @@ from personaplug.backbones.local.scheduler import Scheduler, Sink
 from personaplug.core.errors import BusyError
 from personaplug.core.types import Completion, Profile, Prompt, Request, Sampling, TextDelta
 from personaplug.methods.base import Method
-from personaplug.models.threads import few_processors, share_processors
+from personaplug.models.threads import helper_threads, limit_threads
 from personaplug.serve.settings import Settings
 
 
@@ -181,7 +181,7 @@ class RerankEngine:
         self.method = method
         self.max_waiting = max_waiting
         self._room = BoundedSemaphore(max_running + max_waiting)
-        self._pool = ThreadPoolExecutor(max_running, "personaplug-rerank", share_processors, (few_processors(),))
+        self._pool = ThreadPoolExecutor(max_running, "personaplug-rerank", limit_threads, (helper_threads(),))
 
     def submit(
         self, request: Request, profile: Profile, prompt: Prompt, sampling: Sampling, sink: Sink

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from personaplug.core import registry
 from personaplug.core.errors import ConfigError, ModelError
 from personaplug.models.devices import pick_device
-from personaplug.models.threads import few_processors
+from personaplug.models.threads import helper_threads
 from personaplug.pipeline.artifacts import ComponentSpec, load_info, locate
 from personaplug.pipeline.build import build_backbone, load
 from personaplug.pipeline.personalizer import Personalizer
@@ -93,7 +93,7 @@ class ModelLoader:
         )
         if part.name != "sentence" or not (useful if wanted is None else wanted):
             return None
-        runtime = {"backend": "openvino", "threads": few_processors()}
+        runtime = {"backend": "openvino", "threads": helper_threads()}
         with contextlib.suppress(*(() if wanted else (ModelError, ConfigError))):
             encoder: Encoder = registry.build("encoder", part.name, {**part.config, **runtime})
             return encoder

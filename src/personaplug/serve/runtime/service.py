@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from personaplug.core.errors import UnknownUserError, did_you_mean
 from personaplug.core.types import Attribution, Message, Profile, Prompt, Request
-from personaplug.models.threads import few_processors, share_processors
+from personaplug.models.threads import helper_threads, limit_threads
 from personaplug.pipeline.personalizer import Lookup, Personalizer
 from personaplug.serve.openai.errors import ApiError
 from personaplug.serve.runtime.engine import NICENESS, Engine, RerankEngine
@@ -313,7 +313,7 @@ async def _in(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **k
 
 def _threads(count: int, name: str, niceness: int = 0) -> ThreadPoolExecutor:
     """Threads beside the model's, each with few processors: several would wait for each other otherwise."""
-    return ThreadPoolExecutor(max(1, count), f"personaplug-{name}", share_processors, (few_processors(), niceness))
+    return ThreadPoolExecutor(max(1, count), f"personaplug-{name}", limit_threads, (helper_threads(), niceness))
 
 
 def _prepare(personalizer: Personalizer, user: str) -> None:
