@@ -17,6 +17,7 @@ from personaplug.core.errors import ConfigError, DataError, PersonaplugError
 from personaplug.core.types import Behavior
 from personaplug.stores import sql
 from personaplug.stores.base import VectorRow
+from personaplug.stores.database.connection import Database
 from personaplug.stores.database.rows import pack_digest, pack_state, unpack_digest, unpack_state
 from personaplug.stores.sql import SqlConfig, SqlStore
 
@@ -109,13 +110,13 @@ def test_no_changed_byte_of_a_state_goes_unseen(data: st.DataObject) -> None:
 
 
 def test_writes_are_durable_erased_and_referentially_sound(path: Path) -> None:
-    store = SqlStore(SqlConfig(str(path)))
-    with store._db.read() as connection:
+    database = Database(str(path))
+    with database.read() as connection:
         told = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "busy_timeout")
         }
-    store.close()
+    database.close()
     full = 2
     assert told == {
         "journal_mode": "wal",
@@ -127,14 +128,14 @@ def test_writes_are_durable_erased_and_referentially_sound(path: Path) -> None:
 
 
 def test_what_users_gave_waits_for_the_disk_and_what_can_be_made_again_does_not(path: Path) -> None:
-    store = SqlStore(SqlConfig(str(path)))
-    told = []
+    database = Database(str(path))
+    modes = []
     for durable in (True, False, True):
-        with store._db.write(durable=durable) as connection:
-            told.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
-    store.close()
+        with database.write(durable=durable) as connection:
+            modes.append(connection.exec_driver_sql("PRAGMA synchronous").scalar())
+    database.close()
     normal, full = 1, 2  # NORMAL in WAL mode: never damaged, but the newest transactions may be lost to a power cut
-    assert told == [full, normal, full]
+    assert modes == [full, normal, full]
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5), st.none() | st.floats(-9, 9)), max_size=8))
