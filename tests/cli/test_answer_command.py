@@ -31,7 +31,7 @@ def test_without_an_artifact_the_shipped_plug_answers_and_says_so(run, store, sh
     named = run("answer", shipped, "tell me more", "--user", "ada", "--store", store)
     result = run("answer", "tell me more", "--user", "ada", "--store", store)
     assert result.stdout == named.stdout
-    assert "the plug that comes with this package" in result.stderr
+    assert "comes with this package" in result.stderr
     by_model = run("answer", "tiny", "tell me more", "--user", "ada", "--store", store)
     assert (by_model.stdout, "comes with" in by_model.stderr) == (named.stdout, False)
     assert run("answer", "--user", "ada", "--store", store, typed="tell me more\n").stdout == named.stdout

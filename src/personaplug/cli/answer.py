@@ -46,8 +46,8 @@ def answer(  # noqa: PLR0913 (a command's options, each of which people look for
         str | None,
         typer.Argument(
             metavar="ARTIFACT",
-            help="A trained plug: a folder or a hub id; or a method that needs no training, by name. Without it, the "
-            "plug for smollm2-135m that comes with this package.",
+            help="A trained plug: a folder or a hub id; or a method that needs no training, by name. Without it, what "
+            "this package brings for smollm2-135m.",
             show_default=False,
         ),
     ] = None,

@@ -81,7 +81,7 @@ def _show_shipped(model: str, steps: Steps) -> None:
     pair.pull_model(model)
     people = pair.two_people(model)
     pair.introduce(people)
-    with steps.progress("answering as both, by the plug in this package", 0), pair.passing_store() as store:
+    with steps.progress("answering as both from their newest texts", 0), pair.passing_store() as store:
         me = pair.shipped_personalizer(store, model)
         me.observe(*(b for own in people.values() for b in own))
         pair.answer_as(me, list(people), QUESTION)

@@ -50,7 +50,7 @@ def passing_store() -> Iterator[Store]:
 
 
 def shipped_personalizer(store: Store, name: str) -> Personalizer:
-    """The shipped plug in front of its model, which computes in float32: the same answers on every machine."""
+    """The shipped artifact with its model, which computes in float32: the same answers on every machine."""
     from personaplug.pipeline.artifacts import load_info, locate
     from personaplug.pipeline.build import build_backbone
     from personaplug.pipeline.personalizer import Personalizer

@@ -31,7 +31,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         typer.Argument(
             metavar="ARTIFACT...",
             help="Trained methods: folders or hub ids, LABEL=FOLDER to name one; and methods that need no training, by "
-            "name. Without a trained one first, the plug for smollm2-135m that comes with this package. The bare model "
+            "name. Without a trained one first, what this package brings for smollm2-135m. The bare model "
             "(none) is always there.",
             show_default=False,
         ),

@@ -30,9 +30,9 @@ def try_(
 ) -> None:
     """See it in a minute: one small frozen model answers as two people, then as you.
 
-    The two are real people of public chats (MIT licence, pseudonyms), and the plug was never trained on them: it reads
-    their 40 texts now and makes a few soft tokens of them, which stand before the model's answer. In a terminal and
-    without --question it then asks for five messages of yours and answers as you. Nothing of it is stored.
+    The two are real people of public chats (MIT licence, pseudonyms). Nothing was trained: the model reads a few of
+    their newest texts, and what these change in its answer is made stronger; now and then it copies from them. In a
+    terminal and without --question it then asks for five messages of yours and answers as you. Nothing is stored.
 
     The first time, the model is fetched (93 MB). No key, no account, no graphics card.
     """
