@@ -191,13 +191,12 @@ def model_card(info: ArtifactInfo) -> str:
         "",
         f"# {info.method} for {info.task.name}",
         "",
-        "A plug for personaplug: it turns a user's history into soft tokens for a frozen language model",
-        "(Persona-Plug, arXiv 2409.11901).",
+        *_WHAT[bool(info.training)],
         "",
         f"- backbone: `{info.backbone.key}` (width {info.backbone.width}), frozen",
         f"- encoder: {encoder}",
         f"- task: {info.task.name}: {info.task.instruction or 'no instruction'}",
-        f"- trained with personaplug {info.version}",
+        f"- {'trained' if info.training else 'made'} with personaplug {info.version}",
         "",
         *_table("Data", info.data),
         *_table("Scores", info.scores),
@@ -205,6 +204,16 @@ def model_card(info: ArtifactInfo) -> str:
         *_table("Training", info.training),
     ]
     return "\n".join(lines) + "\n"
+
+
+_WHAT = {
+    True: [
+        "A plug for personaplug: it turns a user's history into soft tokens for a frozen language model",
+        "(Persona-Plug, arXiv 2409.11901).",
+    ],
+    False: ["A method of personaplug that needs no training, with its frozen language model and its task."],
+}
+"""By whether something was trained."""
 
 
 def _table(title: str, rows: Mapping[str, Any]) -> list[str]:
