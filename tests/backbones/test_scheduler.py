@@ -182,7 +182,7 @@ def test_a_place_is_kept_for_a_prompt_that_is_still_being_made(tiny_causal: Path
             scheduler.submit(prompt, sampling)  # the one place is taken
         made.set_result(prompt)
         assert answer.completion() == backbone.generate([prompt], sampling)[0]
-        assert answer.turned <= answer.began  # it could have begun at once
+        assert answer.ready_at <= answer.started_at  # it could have begun at once
 
 
 def test_whoever_is_ready_goes_before_a_place_without_a_prompt(tiny_causal: Path) -> None:
@@ -193,7 +193,7 @@ def test_whoever_is_ready_goes_before_a_place_without_a_prompt(tiny_causal: Path
     later = scheduler.submit(made, sampling)
     ready = scheduler.submit(prompt, sampling)
     assert ready.completion().tokens
-    assert ready.turned is None
+    assert ready.ready_at is None
     closing = Thread(target=scheduler.close)
     closing.start()
     made.set_result(prompt)  # what was taken is finished, also this
@@ -234,7 +234,7 @@ def test_a_sink_is_handed_the_pieces_then_the_end(tiny_causal: Path) -> None:
     *pieces, end = found
     assert "".join(piece.text for piece in pieces) == end.text
     assert end == backbone.generate([prompt], Sampling(max_tokens=5))[0]
-    assert answer.began is not None
+    assert answer.started_at is not None
 
 
 @pytest.mark.parametrize("stop", [(), ("green",)])

@@ -35,7 +35,7 @@ class CausalConfig:
             given alone exactly in float32; in bfloat16 near-ties may fall either way.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
         batch_tokens: batches are filled up to this many tokens, padding included.
-        prompt_cache: bytes of prompts' key-value states kept for a late persona (about 23 kB a token for
+        prompt_cache: bytes of prompts' key-value states stored for a late persona (about 23 kB a token for
             smollm2-135m in bfloat16); each prompt then runs once for all epochs and all users.
         checkpointing: compute a layer's activations twice instead of keeping them while training: a third more time,
             much less memory; for a persona in front of long prompts.

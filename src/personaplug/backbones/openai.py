@@ -26,7 +26,7 @@ class OpenAIConfig:
     Attributes:
         model: its name on the server.
         base_url: where the server's addresses begin.
-        api_key_env: the environment variable that holds the key (never the key itself: configurations are kept in
+        api_key_env: the environment variable that holds the key (never the key itself: configurations are stored in
             results and artifacts), or "" for a server that asks for none.
         timeout: seconds for one request; the library tries twice more after a timeout, a lost connection, a 429 or a
             5xx.
@@ -69,7 +69,7 @@ class OpenAIBackbone(RemoteBackbone):
     def _answer(self, prompt: Prompt, sampling: Sampling) -> Completion:
         if sampling.max_tokens <= 0:  # which servers refuse
             return Completion("", (), self._read(prompt), "length")
-        with self._remote.told():
+        with self._remote.translated_errors():
             answer = self._remote.client.chat.completions.create(**self._body(prompt, sampling))
         if not isinstance(answer, ChatCompletion) or not answer.choices:
             raise self._remote.no_answer()
@@ -78,7 +78,7 @@ class OpenAIBackbone(RemoteBackbone):
         usage = answer.usage
         return Completion(
             text,
-            # Their ids are not told, their number is; thoughts that are not shown count among them.
+            # Their ids are not reported, their number is; thoughts that are not shown count among them.
             tuple(range(usage.completion_tokens if usage else self.count(text))),
             usage.prompt_tokens if usage else self._read(prompt),
             finish_of(choice.finish_reason),

@@ -56,11 +56,11 @@ class Seq2SeqBackbone(InProcessBackbone):
     def __init__(self, config: Seq2SeqConfig) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
-        found = models.resolve(config.model)
+        resolved = models.resolve(config.model)
         device = pick_device(config.device)
-        model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, found, pick_dtype(config.dtype, device))
+        model, tokenizer = load_pretrained(AutoModelForSeq2SeqLM, resolved, pick_dtype(config.dtype, device))
         super().__init__(
-            f"seq2seq:{found.identity}", model.to(device), tokenizer, config.batch_tokens, config.checkpointing
+            f"seq2seq:{resolved.identity}", model.to(device), tokenizer, config.batch_tokens, config.checkpointing
         )
         self.config = config
 
@@ -134,4 +134,4 @@ class _Rows(Decoding):
 
     @override
     def concat(self, other: Self) -> None:
-        raise NotImplementedError("relative positions count columns: rows that began apart cannot run together")
+        raise NotImplementedError("relative positions count columns: rows of different starts cannot run together")

@@ -2,7 +2,7 @@
 
     messages ── template, tokenizer ──► ids [n] ──────────────────────────────► completions, prompt = ids
                                           │
-                      embeddings of the model, kept here
+                      embeddings of the model, held here
                                           ▼
     prefix [k, d] ───── in its place ──► rows [n + k, d] ── float16, base64 ──► completions, prompt_embeds = rows
 
@@ -78,10 +78,10 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
             api_key_env=config.api_key_env, timeout=config.timeout, parallel=config.parallel,
         )  # fmt: skip
         served = self._remote.entry()
-        found = models.resolve(config.model)
-        embedding, context = load_embedding(found)
+        resolved = models.resolve(config.model)
+        embedding, context = load_embedding(resolved)
         context = min(context, getattr(served, "max_model_len", None) or context)
-        super().__init__(f"causal:{found.identity}", load_tokenizer(found), embedding, torch.float16, context)
+        super().__init__(f"causal:{resolved.identity}", load_tokenizer(resolved), embedding, torch.float16, context)
 
     @override
     def _text(self, messages: Sequence[Message]) -> str:
@@ -142,7 +142,7 @@ class VllmBackbone(RemoteBackbone, TokenizedBackbone):
         if sampling.max_tokens <= 0:  # which the server refuses
             return Completion("", (), self.left_length(prompt), "length")
         body = self._body(prompt, sampling)
-        with self._remote.told():
+        with self._remote.translated_errors():
             reply = self._remote.client.completions.create(**body)
         if not isinstance(reply, Reply) or not reply.choices:
             raise self._remote.no_answer()

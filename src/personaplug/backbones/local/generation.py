@@ -190,10 +190,10 @@ def guided(persona: Tensor, nobody: Tensor, strength: float) -> Tensor:
         strength: s.
     """
     mine, plain = persona.log_softmax(-1), nobody.log_softmax(-1)
-    found = plain + strength * (mine - plain)
+    guided = plain + strength * (mine - plain)
     if strength > 1.0:
-        found = found.masked_fill(mine < mine.max() + math.log(PLAUSIBLE), -math.inf)
-    return found
+        guided = guided.masked_fill(mine < mine.max() + math.log(PLAUSIBLE), -math.inf)
+    return guided
 
 
 def repetition_rules(sampling: Sampling) -> Any:
@@ -220,9 +220,9 @@ def visible_text(text: str, stop: tuple[str, ...], *, final: bool = True) -> str
     While the answer grows (`final` False), a tail that could still become a stop string or the rest of a character
     is held back, so that the pieces of a stream join to the finished text.
     """
-    found = [at for s in stop if (at := text.find(s)) >= 0]
-    if found:
-        return text[: min(found)]
+    ends = [at for s in stop if (at := text.find(s)) >= 0]
+    if ends:
+        return text[: min(ends)]
     if final:
         return text
     longest = min(len(text), max(map(len, stop), default=0))

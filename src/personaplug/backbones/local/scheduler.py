@@ -35,9 +35,9 @@ class Answer:
         number: how many were taken before it.
         choice: its tokens so far.
         cancelled: nobody waits for it any longer.
-        apart: it was in a group that could not be read; next time it is read alone.
-        turned: when its turn came while it had no prompt (`time.perf_counter`), or None: then nobody waited for that.
-        began: when its prompt was read, or None if it waits.
+        isolate: it was in a group that could not be read; next time it is read alone.
+        ready_at: when its turn came while it had no prompt (`time.perf_counter`), or None: then nobody waited for that.
+        started_at: when its prompt was read, or None if it waits.
         length: tokens that the model may hold of it in the end; twice as many where its persona has a strength.
     """
 
@@ -54,9 +54,9 @@ class Answer:
         self.number = 0
         self.choice = backbone.choice(sampling, top)
         self.cancelled = False
-        self.apart = False
-        self.turned: float | None = None
-        self.began: float | None = None
+        self.isolate = False
+        self.ready_at: float | None = None
+        self.started_at: float | None = None
         self.length = 0
         self._backbone = backbone
         self._pieces: SimpleQueue[Event] = SimpleQueue()
@@ -189,7 +189,7 @@ class Scheduler:
                 raise BusyError(f"{self.waiting} requests wait already; try again in a few seconds")
             answer.number = self._taken
             if not coming.done() and self._idle and len(self._queue) < self.rows:
-                answer.turned = time.perf_counter()  # while others run, nobody's turn comes before their step ends
+                answer.ready_at = time.perf_counter()  # while others run, nobody's turn comes before their step ends
             self._taken += 1
             self._queue.append(answer)
             self._changed.notify()
@@ -200,7 +200,7 @@ class Scheduler:
         """Drop what the backbone keeps of prompts, now and once more when all are read that wait now.
 
         Returns:
-            Of how many tokens it kept something by now.
+            Of how many tokens it holds something by now.
         """
         with self._changed:
             self._outdated = 0 if self._idle and not self._queue else self._taken
@@ -272,7 +272,7 @@ class Scheduler:
         ready: list[Answer] = []
         left, reads = self.piece, True
         for answer in arrived if self.backbone.supports_batching or not self._running else []:
-            if len(self._running) + len(ready) == self.rows or (ready and (answer.apart or ready[0].apart)):
+            if len(self._running) + len(ready) == self.rows or (ready and (answer.isolate or ready[0].isolate)):
                 break
             if not answer.prompt.done():  # who comes later but is ready goes first
                 self._pass_over(answer)
@@ -284,7 +284,7 @@ class Scheduler:
                 if not self._holds([*self._running, *ready, answer]):
                     break  # it is next: whoever is shorter and came later does not pass it again and again
                 unread = 0 if answer.choice.done else self.backbone.uncached_tokens(prompt, answer.choice.limit)
-                # Where nothing of a long prompt can be kept, it is read at once.
+                # Where nothing of a long prompt can be held, it is read at once.
                 if reads and unread > self.piece:
                     reads = False
                     if self.backbone.prefill_chunk(prompt, self.piece, answer.choice.limit) == unread:
@@ -300,7 +300,7 @@ class Scheduler:
         self._join(ready)
 
     def _pass_over(self, answer: Answer) -> None:
-        answer.turned = answer.turned or time.perf_counter()
+        answer.ready_at = answer.ready_at or time.perf_counter()
         if answer.cancelled:
             self._forget(answer)
             answer.fail(CancelledError("it was cancelled before it had a prompt"))
@@ -313,7 +313,7 @@ class Scheduler:
     def _join(self, ready: list[Answer]) -> None:
         asked = [a for a in ready if not a.choice.done]
         for answer in asked:
-            answer.began = time.perf_counter()
+            answer.started_at = time.perf_counter()
         try:
             if asked:
                 self._batch.admit([a.prompt.result() for a in asked], [a.choice for a in asked])
@@ -322,7 +322,7 @@ class Scheduler:
                 ready[0].fail(error)
                 return
             for answer in ready:  # one of them is at fault: the others shall go on
-                answer.apart = True
+                answer.isolate = True
             with self._changed:
                 self._queue.extendleft(reversed(ready))
             return

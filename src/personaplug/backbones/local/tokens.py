@@ -20,7 +20,7 @@ from personaplug.backbones.local.chat import ControlWords, end_of_turn
 from personaplug.core.errors import DataError
 from personaplug.core.types import Message, Prompt
 
-_REMEMBERED = 50_000  # tokenized conversations kept: a training set's worth
+_REMEMBERED = 50_000  # tokenized conversations stored: a training set's worth
 
 
 class TokenizedBackbone(SoftBackbone):

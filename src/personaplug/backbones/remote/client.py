@@ -64,7 +64,7 @@ class Remote:
             return list(pool.map(ask, prompts))
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translated_errors(self) -> Iterator[None]:
         """Errors of the library become one line each that names the server, the cause and the way out."""
         try:
             yield
@@ -76,7 +76,7 @@ class Remote:
     def choices(self, create: Callable[..., Any], body: Mapping[str, Any]) -> Iterator[Any]:
         """The first choice of each of a stream's chunks; it is closed when nobody reads on."""
         chunk = None
-        with self.told(), create(**body, stream=True) as chunks:
+        with self.translated_errors(), create(**body, stream=True) as chunks:
             for chunk in chunks:
                 yield from chunk.choices[:1]
         if chunk is None:
@@ -88,7 +88,7 @@ class Remote:
         Raises:
             ModelError: it has none of this name.
         """
-        with self.told():
+        with self.translated_errors():
             served = {m.id: m for m in self.client.models.list()}
         if self.model not in served:
             raise ModelError(f"{self._at} serves no model {self.model!r}; {did_you_mean(self.model, served)}")
@@ -110,26 +110,26 @@ class Remote:
         kind: type[PersonaplugError] = ModelError
         match error:
             case openai.APITimeoutError():
-                kind, told = BusyError, f"gave no answer within {self.timeout:g} s; try again, or raise timeout"
+                kind, words = BusyError, f"gave no answer within {self.timeout:g} s; try again, or raise timeout"
             case openai.APIConnectionError():
-                told = f"is not reached ({_line(error.__cause__ or said)}); start it, or correct base_url"
+                words = f"is not reached ({_line(error.__cause__ or said)}); start it, or correct base_url"
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 held = f"the key in {self.api_key_env}" if self.api_key_env else "requests without a key"
-                told = f"refuses {held} ({error.status_code}); set api_key_env to a good key's name"
+                words = f"refuses {held} ({error.status_code}); set api_key_env to a good key's name"
             case openai.NotFoundError():
-                told = f"has no model {self.model!r}, or no such address ({said}); correct model or base_url"
+                words = f"has no model {self.model!r}, or no such address ({said}); correct model or base_url"
             case openai.RateLimitError():
-                kind, told = BusyError, f"takes no more now (429: {said}); try again later, or lower parallel"
+                kind, words = BusyError, f"takes no more now (429: {said}); try again later, or lower parallel"
             case openai.APIStatusError() if error.status_code < 500:
-                # What was asked is at fault, and whoever asked is told: not where the model runs.
+                # What was asked is at fault, and whoever asked is words: not where the model runs.
                 return DataError(
                     f"model {self.model!r} refuses this ({error.status_code}: {said}); change what it names"
                 )
             case openai.APIStatusError():
-                told = f"failed ({error.status_code}: {said}); look into its log"
+                words = f"failed ({error.status_code}: {said}); look into its log"
             case _:
-                told = f"broke off ({said}); look into its log"
-        return kind(f"{self._at} {told}")
+                words = f"broke off ({said}); look into its log"
+        return kind(f"{self._at} {words}")
 
 
 def _line(said: object) -> str:

@@ -213,13 +213,13 @@ class CompletionRun:
             self._explanation.cancel()
 
     def _close_stages(self) -> None:
-        started = [(a.began, a.turned) for a in self._answers if a.began is not None]
-        began, turned = min(started, key=lambda times: times[0], default=(self._enqueued, None))
-        delayed = 0.0 if turned is None else began - turned
+        started = [(a.started_at, a.ready_at) for a in self._answers if a.started_at is not None]
+        started_at, ready_at = min(started, key=lambda times: times[0], default=(self._enqueued, None))
+        delayed = 0.0 if ready_at is None else started_at - ready_at
         self.stages["overhead"] += delayed
-        self.stages["queue"] = max(0.0, began - self._enqueued - delayed)
+        self.stages["queue"] = max(0.0, started_at - self._enqueued - delayed)
         self.stages["first_token"] = (self._first or self._ended) - self._enqueued
-        self.stages["generate"] = self._ended - began
+        self.stages["generate"] = self._ended - started_at
 
     async def metadata(self) -> dict[str, Any]:
         """The response's `personaplug` object: whose persona, by which method, from which behaviours, at what cost."""

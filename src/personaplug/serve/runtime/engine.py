@@ -20,8 +20,8 @@ from personaplug.serve.settings import Settings
 class PendingAnswer(Protocol):
     """An answer under way; the times are `time.perf_counter`, as in `scheduler.Answer`."""
 
-    turned: float | None
-    began: float | None
+    ready_at: float | None
+    started_at: float | None
 
     def cancel(self) -> None:
         """Stop: nobody waits for it any longer."""
@@ -67,8 +67,8 @@ class _Stream:
     """An answer that a thread streams, once its prompt is there."""
 
     def __init__(self, prompt: Prompt | Future[Prompt]) -> None:
-        self.turned: float | None = None
-        self.began: float | None = None
+        self.ready_at: float | None = None
+        self.started_at: float | None = None
         self.cancelled = Event()
         self._prompt = prompt
 
@@ -85,11 +85,11 @@ class _Stream:
         """
         if isinstance(self._prompt, Future):
             if not self._prompt.done():
-                self.turned = time.perf_counter()
+                self.ready_at = time.perf_counter()
             prompt = self._prompt.result()
         else:
             prompt = self._prompt
-        self.began = time.perf_counter()
+        self.started_at = time.perf_counter()
         return prompt
 
 
