@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion
 from typing_extensions import override
 
 from personaplug import models
+from personaplug.backbones.local.chat import cut_text
 from personaplug.backbones.remote.backbone import RemoteBackbone
 from personaplug.backbones.remote.client import Remote, finish_of, sampled
 from personaplug.backbones.remote.embedding import load_tokenizer
@@ -106,8 +107,6 @@ class OpenAIBackbone(RemoteBackbone):
     def cut(self, text: str, tokens: int) -> str:
         if self._tokenizer is None:
             return text[: max(tokens, 0) * _CHARACTERS]
-        from personaplug.backbones.local.tokens import cut_text
-
         return cut_text(self._tokenizer, text, tokens)
 
     def _read(self, prompt: Prompt) -> int:

@@ -12,6 +12,8 @@ from personaplug.cli.console import DEFAULT_STORE, WORK, StoreOption, err, open_
 from personaplug.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from personaplug.serve.runtime.service import Served, Service
     from personaplug.serve.settings import Settings
     from personaplug.stores.base import Store
@@ -79,11 +81,8 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
     ] = [],  # noqa: B006 - typer's own default for a list
 ) -> None:
     """Serve trained methods: OpenAI's chats and completions, personal by naming the user; users, histories, metrics."""
-    from personaplug.serve.app import create_app
     from personaplug.serve.http_server import is_loopback, log_to_stderr, server
     from personaplug.serve.settings import Settings
-    from personaplug.serve.telemetry.tracing import tracing_of
-    from personaplug.stores.database.keys import KeyTable
 
     if report is not None and not report.is_file():
         raise ConfigError(f"--report {report}: no such file; write one with `personaplug report`")
@@ -98,7 +97,21 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         openvino=openvino,
         backbone=_backbone(sets),
     )
-    named, tracing = _named(artifacts or []), tracing_of()  # before a store is made
+    app = _app(_named(artifacts or []), store, host, settings, report)
+    log_to_stderr()
+    running = server(app, host, port)
+    running.run()
+    if not running.started:
+        raise ConfigError(f"--port {port}: {host} does not give it; name another one")
+
+
+def _app(named: list[tuple[str, str]], store: str, host: str, settings: Settings, report: Path | None) -> FastAPI:
+    """The application, which closes the store and the keys that are opened here."""
+    from personaplug.serve.app import create_app
+    from personaplug.serve.telemetry.tracing import tracing_of
+    from personaplug.stores.database.keys import KeyTable
+
+    tracing = tracing_of()  # before a store is made
     with ExitStack() as left:
         opened = left.enter_context(closing(open_store(store, create=True)))
         keys = left.enter_context(closing(KeyTable(store)))
@@ -109,11 +122,7 @@ def serve(  # noqa: PLR0913 (a command's options, each of which people look for 
         left.pop_all()  # the app closes all of them
     for id_ in service.models:
         err().print(f"model {safe(id_)}", markup=False)
-    log_to_stderr()
-    running = server(app, host, port)
-    running.run()
-    if not running.started:
-        raise ConfigError(f"--port {port}: {host} does not give it; name another one")
+    return app
 
 
 def _check_keys(keys: KeyTable, host: str, store: str) -> None:

@@ -26,7 +26,7 @@ from personaplug.core.errors import ConfigError
 from personaplug.core.sequences import token_batches
 from personaplug.encoders.base import Encoder, TextRole, Vectors
 from personaplug.models import ResolvedModel, resolve
-from personaplug.models.devices import DTYPES, pick_device
+from personaplug.models.devices import pick_device, pick_dtype
 
 _LARGEST = 65504.0  # the largest float16: stored vectors stay finite
 
@@ -88,7 +88,7 @@ class HiddenEncoder(Encoder):
         if _same(backbone, resolved, config):
             model, self._tokenizer = backbone.model, backbone.tokenizer
         else:
-            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, resolved, DTYPES[config.dtype])
+            model, self._tokenizer = load_pretrained(AutoModelForCausalLM, resolved, pick_dtype(config.dtype, "cpu"))
             model.to(pick_device(config.device))
         self.config = config
         self._control_words = ControlWords(self._tokenizer)
@@ -156,7 +156,7 @@ def _same(backbone: Backbone | None, resolved: ResolvedModel, config: HiddenConf
     return (
         isinstance(backbone, CausalBackbone)
         and backbone.key == f"causal:{resolved.identity}"
-        and backbone.dtype == DTYPES[config.dtype]
+        and backbone.dtype == pick_dtype(config.dtype, "cpu")
     )
 
 

@@ -22,7 +22,7 @@ from personaplug.core.sequences import token_batches
 from personaplug.encoders.base import TextRole, TrainableEncoder, Vectors
 from personaplug.models import ResolvedModel, cache_dir, resolve
 from personaplug.models.cache import install
-from personaplug.models.devices import DTYPES, pick_device
+from personaplug.models.devices import pick_device, pick_dtype
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -84,7 +84,7 @@ class SentenceEncoder(TrainableEncoder):
         if config.backend == "openvino":
             self._model = _load_openvino(resolved, config.device, dtype, config.threads or torch.get_num_threads())
         else:
-            self._model = _load(resolved, pick_device(config.device), DTYPES[dtype])
+            self._model = _load(resolved, pick_device(config.device), pick_dtype(dtype, "cpu"))
         self._budget = config.tokens_per_batch or (1024 if self._model.device.type == "cpu" else 16_384)
         width = self._model.get_embedding_dimension()
         if width is None:

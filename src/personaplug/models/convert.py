@@ -9,10 +9,6 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.utils import logging
-
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
     """Write the model and tokenizer of a GGUF file into `folder`, as bfloat16 safetensors.
@@ -23,6 +19,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         gguf: the quantised weights.
         folder: an existing folder.
     """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
     with _quiet():
         where = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         quantised = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
@@ -41,6 +40,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
 
 def _plain_copy(quantised: Any) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
     # A model loaded from GGUF refuses to be saved; the same weights in a fresh model do not.
     config = quantised.config
     if "quantization_config" in vars(config):
@@ -57,6 +59,8 @@ def _plain_copy(quantised: Any) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from personaplug.core.errors import ConfigError, did_you_mean
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def pick_device(name: str = "auto") -> str:
@@ -15,6 +18,8 @@ def pick_device(name: str = "auto") -> str:
     Raises:
         ConfigError: the device is unknown or not usable here; names the usable ones.
     """
+    import torch
+
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     usable = [kind for kind in here if here[kind]]
     if name == "auto":
@@ -32,14 +37,19 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
     Raises:
         ConfigError: no such format.
     """
+    import torch
+
     if name == "auto":
         return torch.bfloat16 if _computes_bfloat16(device.partition(":")[0]) else torch.float32
     if name not in DTYPES:
         raise ConfigError(f"dtype {name!r} is not known; {did_you_mean(name, ['auto', *DTYPES])}")
-    return DTYPES[name]
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def _computes_bfloat16(kind: str) -> bool:
+    import torch
+
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "cpu":  # avx512_bf16, amx_bf16, arm_bf16, ...; without one of them bfloat16 is emulated, and slower

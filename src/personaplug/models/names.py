@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from personaplug.core.errors import ModelError, did_you_mean
+from personaplug.core.registry import missing_extra
 from personaplug.models.bundles import BUNDLES
 from personaplug.models.packages import sha256_of
 from personaplug.models.pulling import bundle_folder
@@ -86,8 +87,6 @@ def _hub_commit(repo: str, revision: str | None) -> str:
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ModuleNotFoundError as error:
-        from personaplug.core.registry import missing_extra
-
         raise missing_extra(f"the hub id {repo!r}", error) from error
     way_out = f"name a folder that is there or a bundle; {did_you_mean(repo, BUNDLES)}"
     try:

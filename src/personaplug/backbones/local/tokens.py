@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from personaplug.backbones.base import SoftBackbone
-from personaplug.backbones.local.chat import ControlWords, end_of_turn
+from personaplug.backbones.local.chat import ControlWords, cut_text, end_of_turn
 from personaplug.core.errors import DataError
 from personaplug.core.types import Message, Prompt
 
@@ -120,15 +120,6 @@ class TokenizedBackbone(SoftBackbone):
         if prefix.ndim != 2 or prefix.shape[1] != self.width:
             raise DataError(f"a prefix has shape {tuple(prefix.shape)}, but {self.key!r} reads [k, {self.width}]")
         return prefix
-
-
-def cut_text(tokenizer: Any, text: str, tokens: int) -> str:
-    """The text's first `tokens` tokens as text."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    if len(encoded.input_ids) <= tokens:
-        return text
-    # By where tokens end in the text: decoding would spell an unknown token as its name.
-    return text[: encoded.offset_mapping[tokens - 1][1]] if tokens > 0 else ""
 
 
 def with_prefix(embeds: Tensor, prefix: Tensor, position: str) -> Tensor:
