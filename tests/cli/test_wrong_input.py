@@ -185,12 +185,12 @@ def test_a_library_that_is_missing_is_named_with_the_extra_that_installs_it(run,
     imported = builtins.__import__
 
     def without(name, *rest):
-        if name == "personaplug.pipeline.artifacts":
+        if name == "personaplug.pipeline.personalizer":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return imported(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    line = error_line(run("answer", "plug", "hello", "--user", "ada", "--store", store))
+    line = error_line(run("answer", "recent", "hello", "--user", "ada", "--store", store))
     assert "personaplug answer needs the library 'torch': pip install 'personaplug[local]'" in line
 
 

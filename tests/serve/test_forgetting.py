@@ -29,7 +29,7 @@ def kept(live: Live) -> str:
     """All that is in memory of prompts: what was tokenized, as text, and how many tokens there are states of."""
     backbone = live.service.models[MODEL].personalizer.backbone
     words = " ".join(m.content for messages in backbone._remembered for m in messages)
-    return f"{words} {backbone._prompts.tokens or ''}".strip()
+    return f"{words} {backbone._model.prompts.tokens or ''}".strip()
 
 
 def test_no_prompt_with_texts_of_an_erased_user_is_left_in_memory(tiny_server: Live) -> None:

@@ -111,7 +111,7 @@ def test_others_are_not_served_without_a_key(artifact, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["none"], "folder first"),
+        (["none"], "two models would be called"),
         (["{artifact}", "plug"], "must be trained"),
         (["nowhere"], "no trained"),
         (["{artifact}", "--set", "method.name=none"], "only backbone.*"),

@@ -296,7 +296,7 @@ def _other(name: str, main: Personalizer, store: Store) -> Personalizer:
 
 
 def _is_folder(name: str) -> bool:
-    """Whether `--vs` names the folder of a trained method, or else a method that needs no training.
+    """Whether a name is that of a trained method's folder, or else of a method that needs no training.
 
     Raises:
         ConfigError: a method that must be trained.
@@ -311,8 +311,8 @@ def _is_folder(name: str) -> bool:
     if Path(name).expanduser().is_dir():
         return True
     if named:
-        raise ConfigError(f"--vs {name!r}: this method must be trained; give the folder of a trained one")
-    raise UnknownNameError(f"--vs {name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
+        raise ConfigError(f"{name!r}: this method must be trained; give the folder of a trained one")
+    raise UnknownNameError(f"{name!r}: no method and no folder of that name; {did_you_mean(name, known)}")
 
 
 def _chat(session: ChatSession) -> None:

@@ -28,8 +28,8 @@ def utc_seconds(at: object) -> float:
     1973 to 2100. A whole number of 8 or 14 digits that is a calendar date (20240531, 20240531120000) is that date. A
     text is a number or ISO-8601, in UTC where it names no zone.
 
-    >>> utc_seconds(86400), utc_seconds(86400_000_000_000), utc_seconds("1972-09-27"), utc_seconds(19720927)
-    (86400.0, 86400000.0, 86400000.0, 86400000.0)
+    >>> utc_seconds(1_700_000_000), utc_seconds(1_700_000_000_000), utc_seconds("2023-11-14"), utc_seconds(20231114)
+    (1700000000.0, 1700000000.0, 1699920000.0, 1699920000.0)
 
     Args:
         at: a number, a text, or a date or datetime.
