@@ -316,8 +316,8 @@ def run_command(monkeypatch, *words: str) -> None:
 
 @pytest.mark.slow
 def test_the_documented_command_prints_a_table_of_all_tasks(lamp, monkeypatch, capsys):
-    readme = (TASKS.parent / "README.md").read_text(encoding="utf-8")
-    [line] = [text for text in readme.splitlines() if text.startswith("PERSONAPLUG_LAMP=lamp python -m ")]
+    page = (Path(__file__).parents[2] / "docs" / "lm_eval.md").read_text(encoding="utf-8")
+    [line] = [text for text in page.splitlines() if text.startswith("PERSONAPLUG_LAMP=lamp python -m ")]
     words = shlex.split(line.replace("model=smollm2-135m", "backbone=echo"))
     assert words[3] == command.__package__
     monkeypatch.setenv("PERSONAPLUG_LAMP", str(lamp))

@@ -71,7 +71,7 @@ def plan_methods(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Pl
         chosen: labels under [methods] or names on the shelf; "all" is everything on both; none is what the
             configuration names, or where it names nothing, the bare model, the task prompt and the measured method.
             "all" leaves out what learns from pairs of answers, which few tasks have, unless it is named.
-        prefix: whether the backbone takes soft tokens; where it does not, "all" leaves out what needs them.
+        prefix: whether the backbone takes soft tokens; where it does not, "all" leaves out what needs them, or logits.
 
     Raises:
         ConfigError: a label is neither there nor on the shelf.
@@ -92,7 +92,8 @@ def plan_methods(run: RunConfig, chosen: Sequence[str], prefix: bool) -> list[Pl
                 f"method {label!r} is neither in the experiment nor on the shelf; {did_you_mean(label, known)}"
             )
         planned = PlannedMethod(label, _own_run(run, label, sections.get(label, {})))
-        runs = (prefix or Conditioning.PREFIX not in planned.cls.needs) and not planned.cls.needs_preferences
+        inside = Conditioning.PREFIX in planned.cls.needs or planned.cls.needs_logits
+        runs = (prefix or not inside) and not planned.cls.needs_preferences
         if runs or label in named:
             methods[label] = planned
     return sorted(methods.values(), key=lambda m: (m.cls.personal, m.cls.oracle))

@@ -52,6 +52,7 @@ class Method(ABC):
     personal: ClassVar[bool] = True  # whether prompts depend on who asks
     oracle: ClassVar[bool] = False  # whether it looks at the right answer: an upper bound that only the bench runs
     needs_preferences: ClassVar[bool] = False  # whether `fit` needs users who preferred an answer to another
+    needs_logits: ClassVar[bool] = False  # whether it works on token probabilities, which remote models hide
     reranks: ClassVar[bool] = False  # whether it chooses among several answers, and not the backbone
     tunes_on_dev: ClassVar[bool] = False  # whether `fit` chooses something on the development requests
     slow_prepare: ClassVar[bool] = False  # whether `prepare` runs the language model: the bench stores such states

@@ -65,6 +65,7 @@ class Cache(Method):
     """
 
     Config = CacheConfig
+    needs_logits = True
     summary = "the model's token probabilities mixed with the user's own unigrams and bigrams; a rival by likelihood"
     source = "cache language models, Kuhn and De Mori 1990"
     trained = True

@@ -27,12 +27,13 @@ from personaplug.core.errors import ModelError
 from personaplug.core.version import __version__
 from personaplug.models import cache_dir
 
-_FORMAT = 1  # of the stored result and of the check; a stored one of another format is not used
+_FORMAT = 2  # of the stored result and of the check; a stored one of another format is not used
 _FAILURES = (
     ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError,
     ValueError, ImportError,
 )  # fmt: skip
 _SHORT, _LONG, _SOFT, _TARGET = 2, 5, 2, 3  # columns of a short and a long prompt, of a prefix, of a target
+_READING = 40  # tokens: more than models that draw at random read without
 _LONGEST = 64  # a window that is at most so long is passed by the long prompt
 # A logit vector may differ by this part of its standard deviation (root mean square over the vocabulary).
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.02}
@@ -157,6 +158,7 @@ class _Probe:
         model.adopt(Support(reads_ids=False))
         model.runner.reads_ids = not self._embeddings_suffice()
         self._long = self._length_of_long()
+        self._refuse_random()
         try:
             self._run_plainly()
         except _FAILURES:
@@ -164,6 +166,14 @@ class _Probe:
                 raise
             model.runner.reads_ids = True  # it looks the ids of embeddings up, and a soft token has none
             self._run_plainly()
+
+    def _refuse_random(self) -> None:
+        """Refuse a model that draws at random while it reads (Reformer's hashing): nothing can equal it."""
+        row = Row(tuple(self._ids[:_READING]))
+        with torch.no_grad():
+            first, second = (self._model.plain_logits(row, self._ids[:1]).float() for _ in range(2))
+        if (first - second).abs().max() > self._tolerance * first.std():
+            raise RuntimeError("its own plain forward differs from run to run")
 
     def _run_plainly(self) -> None:
         """Rows with a late persona, of two lengths, and with one in front."""
