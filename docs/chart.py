@@ -1,6 +1,6 @@
-"""The README's chart: how often each method is right about people's own choices, from results/rivals.
+"""The README's chart: how often each method is right about people's own choices, from results/compare.
 
-    python docs/chart.py [results/rivals] [docs/results.png]
+    python docs/chart.py [results/compare] [docs/results.png]
 
 A bar is the mean over seeds and requests, its line the 95% bootstrap interval over users.
 """
@@ -30,7 +30,7 @@ TASKS = {
     "hate": ("Is this tweet hateful, to this annotator?", "accuracy"),
     "movie_like": ("Will this viewer like the movie?", "accuracy"),
     "instruments_rating": ("How many stars did they give?", "accuracy"),
-    "studemo": ("Which emotions does the text evoke in them?", "any_match"),
+    "studemo": ("Which emotions does it evoke in them?", "any_match"),
 }
 
 
@@ -48,7 +48,7 @@ def score(folder: Path, method: str, control: str, metric: str) -> Interval | No
 
 def main() -> None:
     """Draw the chart."""
-    source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results" / "rivals"
+    source = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "results" / "compare"
     target = Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / "docs" / "results.png"
     found = {
         task: [(bar, score(source / task, *bar[:2], metric)) for bar in BARS] for task, (_, metric) in TASKS.items()
