@@ -21,7 +21,7 @@ from torch import Tensor
 
 from personaplug.backbones.local.base import picked_logprobs
 from personaplug.backbones.local.causal_model import CausalModel, Row, Support
-from personaplug.backbones.local.positions import column_windows
+from personaplug.backbones.local.positions import column_windows, context_length
 from personaplug.backbones.local.rows import batches
 from personaplug.core.errors import ModelError
 from personaplug.core.version import __version__
@@ -169,7 +169,7 @@ class _Probe:
 
     def _refuse_random(self) -> None:
         """Refuse a model that draws at random while it reads (Reformer's hashing): nothing can equal it."""
-        row = Row(tuple(self._ids[:_READING]))
+        row = Row(tuple(self._ids[: min(_READING, context_length(self._model.runner.model) - 1)]))
         with torch.no_grad():
             first, second = (self._model.plain_logits(row, self._ids[:1]).float() for _ in range(2))
         if (first - second).abs().max() > self._tolerance * first.std():
